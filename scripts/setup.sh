@@ -71,7 +71,7 @@ make_venv() {
     "$python" -m venv "$venv"
   elif "$python" -m pip --version >/dev/null 2>&1; then
     modules=$(mktemp -d)
-    "$python" -m pip install -q --target "$modules" virtualenv </dev/null
+    "$python" -m pip install -q --target "$modules" virtualenv </dev/null >>"$log" 2>&1
     PYTHONPATH=$modules "$python" -m virtualenv -q "$venv"
     rm -rf "$modules"
   else
@@ -97,8 +97,8 @@ prepare_python() {
   fi
   if [ ! -e "$venv/tinyml-has-$extras" ]; then
     say "Installing tinyml-toolkit[$extras] into .venv (a minute or two, once) ..."
-    "$venv/bin/python" -m pip install -q --disable-pip-version-check -e ".[$extras]" </dev/null ||
-      stop "The Python packages could not be installed; pip's own words are above."
+    "$venv/bin/python" -m pip install --disable-pip-version-check -e ".[$extras]" </dev/null >>"$log" 2>&1 ||
+      { tail -n 5 "$log" >&2; stop "The Python packages could not be installed; pip's last words are above, all of them in ${log#"$root"/}."; }
     touch "$venv/tinyml-has-$extras"
   fi
   exec 9>&-

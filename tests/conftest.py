@@ -3,7 +3,6 @@
 import os
 import random
 import runpy
-import shutil
 import subprocess
 from collections import defaultdict
 from pathlib import Path
@@ -29,17 +28,21 @@ REQUIRE_DEVICE = os.environ.get("TINYML_REQUIRE_DEVICE", "") not in ("", "0")
 
 def missing_toolchain() -> str | None:
     """Return what keeps the device tests from running, or None."""
-    for program in ("gcc", "avr-gcc"):
-        if shutil.which(program) is None:
-            return f"{program} is not installed"
-    include = subprocess.run(
-        ["gcc", "-E", "-x", "c", "-", "-o", os.devnull],
+    from tinyml.device.toolchain import ToolNotFound, find_tool
+
+    try:
+        find_tool("avr-gcc")
+        compiler = find_tool("gcc")
+    except ToolNotFound as error:
+        return str(error)
+    headers = subprocess.run(
+        [compiler, "-E", "-x", "c", "-", "-o", os.devnull],
         input="#include <simavr/sim_avr.h>\n#include <libelf.h>\n",
         capture_output=True,
         text=True,
         check=False,
     )
-    return "the headers of simavr or libelf are not installed" if include.returncode else None
+    return "The headers of simavr or libelf are not installed." if headers.returncode else None
 
 
 def pytest_configure(config):
@@ -50,8 +53,8 @@ def pytest_runtest_setup(item):
     if item.get_closest_marker("device") is None or item.config.missing_toolchain is None:
         return
     if REQUIRE_DEVICE:
-        pytest.fail(f"device tests are required, but {item.config.missing_toolchain}")
-    pytest.skip(f"device: {item.config.missing_toolchain}")
+        pytest.fail(f"device tests are required, but: {item.config.missing_toolchain}")
+    pytest.skip(item.config.missing_toolchain)
 
 
 @pytest.hookimpl(hookwrapper=True)
