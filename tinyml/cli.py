@@ -11,7 +11,7 @@ import re
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +23,23 @@ BITS = {"auto": "auto", "8": 8, "16": 16}
 KINDS = ("header", "arduino")
 
 
-def main() -> None:
-    """Run the command line and leave with its exit code."""
-    warnings.showwarning = _show_warning
-    sys.exit(_run())
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and leave with its exit code.
+
+    Parameters
+    ----------
+    arguments : sequence of str, default=None
+        What follows the program's name; by default what the process was started with.
+    """
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        sys.exit(_run(arguments))
 
 
-def _run() -> int:
+def _run(arguments: list[str]) -> int:
     try:
-        return commands.main(standalone_mode=False) or 0
+        return commands.main(arguments, prog_name="tinyml", standalone_mode=False) or 0
     except click.ClickException as error:
         error.show()
         return error.exit_code
@@ -42,7 +50,7 @@ def _run() -> int:
         sys.stderr.close()  # the reader left; Python would complain once more at exit
         return 1
     except Exception as error:
-        if not isinstance(error, _user_errors()) or "--traceback" in sys.argv:
+        if not isinstance(error, _user_errors()) or "--traceback" in arguments:
             raise
         click.echo(f"Error: {error}", err=True)
         return 1
@@ -65,11 +73,19 @@ def _show_warning(
 # ------------------------------------------------------------------------------ commands
 
 
+def _known_board(_: click.Context, __: click.Parameter, name: str | None) -> str | None:
+    from .device.boards import BOARDS
+
+    if name is not None and name not in BOARDS:
+        raise click.BadParameter(f"must be one of {', '.join(BOARDS)}. Got {name!r} instead.")
+    return name
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--traceback", is_flag=True, help="Show Python's traceback with an error.")
 @click.version_option(package_name="tinyml-toolkit", prog_name="tinyml")
 def commands(traceback: bool) -> None:
-    """Compress classical models, compile them to integer C, and measure them on a microcontroller."""
+    """Classical models in integer C for microcontrollers, compiled and measured."""
 
 
 def _model_options(command: Any) -> Any:
@@ -82,10 +98,16 @@ def _model_options(command: Any) -> Any:
             type=click.Path(exists=True, dir_okay=False, path_type=Path),
             help="CSV of representative rows, usually training data; a header is optional.",
         ),
-        click.option("--target", help="Column that is not a feature: its name, or its number from 0."),
-        click.option("--header/--no-header", default=None, help="Whether the CSV begins with names."),
+        click.option(
+            "--target", help="Column that is not a feature: its name, or its number from 0."
+        ),
+        click.option(
+            "--header/--no-header", default=None, help="Whether the CSV begins with names."
+        ),
         click.option("--bits", type=click.Choice(list(BITS)), default="auto", show_default=True),
-        click.option("--trust", is_flag=True, help="Load the model even if loading it may run code."),
+        click.option(
+            "--trust", is_flag=True, help="Load the model even if loading it may run code."
+        ),
     ):
         command = decorate(command)
     return command
@@ -99,12 +121,9 @@ def _model_options(command: Any) -> Any:
     type=click.Path(file_okay=False, path_type=Path),
     help="Folder for the Arduino library.",
 )
-@click.option("--board", default="uno", show_default=True, help="Board to measure on.")
+@click.option("--board", default="uno", show_default=True, callback=_known_board)
 def demo(out: Path, board: str) -> None:
     """Fit, compile and measure a digit classifier, and write it as an Arduino library."""
-    from .device.boards import get_board
-
-    get_board(board)
     console = _console()
     console.print("Handwritten digits, from a fitted model to a measured Arduino library\n")
     with _step(console, "Load scikit-learn's digits"):
@@ -127,7 +146,7 @@ def demo(out: Path, board: str) -> None:
         f"{exact:.2%} in float, {fixed:.2%} in fixed point.\n"
     )
     if report is not None:
-        console.print(report)
+        click.echo(report)
     console.print(f"\nThe library is in {out}: copy it into the Arduino IDE's libraries folder.")
 
 
@@ -156,7 +175,9 @@ def _demo_measurement(console: Any, program: Any, X: Any, board: str) -> Any:
 
 @commands.command("compile")
 @_model_options
-@click.option("--board", help="Refuse a program that does not fit this board.")
+@click.option(
+    "--board", callback=_known_board, help="Refuse a program that does not fit this board."
+)
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path))
 @click.option("--name", help="Name of the C functions; by default that of the model's file.")
 @click.option("--kind", type=click.Choice(KINDS), default="arduino", show_default=True)
@@ -165,28 +186,31 @@ def compile_command(
 ) -> None:
     """Compile MODEL (a .skops file, or with --trust a joblib or pickle file) to C."""
     name = name or _c_name(model.stem)
-    program, _, _ = _compiled(model, board=board, **options)
+    program, _ = _compiled(model, board=board, **options)
     program.export(out, name, kind=kind)
-    console = _console()
-    console.print(program.summary())
-    console.print(f"\n{name} is in {out}.")
+    click.echo(program.summary())
+    click.echo(f"\n{name} is in {out}.")
 
 
 @commands.command()
 @_model_options
-@click.option("--board", default="uno", show_default=True)
-@click.option("--rows", default=500, show_default=True, help="How many rows to run, from the first.")
+@click.option("--board", default="uno", show_default=True, callback=_known_board)
+@click.option(
+    "--rows", default=500, show_default=True, help="How many rows to run, from the first."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def measure(model: Path, board: str, rows: int, as_json: bool, **options: Any) -> None:
     """Compile MODEL and run it on a simulated board: flash, RAM, stack, cycles, milliseconds."""
     import tinyml
 
-    program, estimator, X = _compiled(model, board=board, **options)
+    program, X = _compiled(model, board=board, **options)
     report = tinyml.measure(program, X[:rows], board=board)
     if as_json:
         click.echo(json.dumps(report.to_dict(), indent=2))
     else:
-        _console().print(report)
+        click.echo(report)
+    if not (report.fits and report.identical):
+        raise click.exceptions.Exit(1)  # the report says why
 
 
 @commands.command()
@@ -249,12 +273,12 @@ def _compiled(
     bits: str,
     trust: bool,
     board: str | None,
-) -> tuple[Any, Any, Any]:
+) -> tuple[Any, Any]:
     import tinyml
 
     estimator = _load_model(model, trust)
     X = _features_of(estimator, _read_csv(data, target, header), data)
-    return tinyml.compile(estimator, X, bits=BITS[bits], board=board), estimator, X
+    return tinyml.compile(estimator, X, bits=BITS[bits], board=board), X
 
 
 def _load_model(path: Path, trust: bool) -> Any:
@@ -319,7 +343,9 @@ def _read_csv(path: Path, target: str | None, header: bool | None) -> Any:
 
 def _is_header(cells: Any, target: str | None) -> bool:
     """A first row is a header if it names the target or holds no number at all."""
-    return target in set(cells) or not any(_is_number(cell) for cell in cells)
+    if target in set(cells) and not _is_number(target):
+        return True
+    return not any(_is_number(cell) for cell in cells)
 
 
 def _is_number(cell: object) -> bool:
@@ -337,7 +363,9 @@ def _without_target(frame: Any, target: str | None, path: Path) -> Any:
         return frame.drop(columns=target)
     if re.fullmatch(r"-?\d+", target) and -frame.shape[1] <= int(target) < frame.shape[1]:
         return frame.drop(columns=frame.columns[int(target)])
-    raise click.ClickException(f"{path} has no column {target!r}; --target must name one, or number it from 0.")
+    raise click.ClickException(
+        f"{path} has no column {target!r}; --target must name one, or number it from 0."
+    )
 
 
 def _numeric(frame: Any, path: Path) -> Any:
