@@ -88,7 +88,7 @@ venv_key() {
 prepare_python() {
   local extras=$1 python
   python=$(find_python)
-  exec 9>"$root/.venv.lock"
+  exec 9>>"$log"
   if command -v flock >/dev/null; then flock 9; fi  # two commands started at once share one set-up
   if [ "$(venv_key "$python")" != "$(cat "$venv/tinyml-key" 2>/dev/null)" ]; then
     say "Making a virtual environment in .venv for $("$python" -V) ..."
