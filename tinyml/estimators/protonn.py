@@ -1,0 +1,630 @@
+"""ProtoNN: a few prototypes in a learned low-dimensional space, compared by a Gaussian kernel.
+
+    score(x) = sum_j z_j exp(-gamma^2 ||W x - b_j||^2)                 (Gupta et al., 2017, eq. 1)
+
+The projection W is sparse; W, the prototypes b_j, their labels z_j and gamma are learned together.
+Top to bottom: the size of a model, where training starts, its gradient, the estimators.
+"""
+
+from numbers import Integral, Real
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+from scipy.linalg import eigh
+from scipy.spatial.distance import cdist
+from scipy.special import expit, softmax
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from ..base import (
+    Interval,
+    StrOptions,
+    _check_sample_weight,
+    _fit_context,
+    blas_single_thread,
+    progress,
+)
+from ..codegen.storage import EXP_TABLE_BYTES, max_nonzero, paper_bytes, smallest_bytes, table_bytes
+from ..training import clustering, losses
+from ..training.optimizers import batches_per_epoch, descend, minibatches, views
+
+# ---------------------------------------------------------------------------------------------
+# The size of a model
+# ---------------------------------------------------------------------------------------------
+
+
+class _Structure(NamedTuple):
+    """How large the matrices are and how many of their entries may differ from zero."""
+
+    n_components: int
+    n_prototypes: int
+    kept_projection: int
+    kept_labels: int
+
+
+class _Sizing(NamedTuple):
+    """What data and parameters say about the size of a model; None is free to choose."""
+
+    n_features: int
+    n_outputs: int
+    min_prototypes: int
+    n_components: int | None
+    n_prototypes: int | None
+    projection_density: float | None
+    label_density: float | None
+
+    def unbounded(self):
+        """The structure where no size is asked for."""
+        n_components, n_prototypes = self.pair(10)
+        return self.structure(n_components, n_prototypes, n_components * self.n_features)
+
+    def within(self, available):
+        """The richest structure that leaves half of `available` bytes to the projection.
+
+        Where there is none, the plainest; None if that does not fit either.
+        """
+        for richness in np.arange(80, -0.25, -0.25):
+            n_components, n_prototypes = self.pair(richness)
+            room = available - self.other_bytes(n_components, n_prototypes)
+            size = n_components * self.n_features
+            kept = max_nonzero((n_components, self.n_features), room, 1)
+            if kept >= self.least(n_components) and (2 * room >= available or kept == size):
+                break
+        fits = kept >= self.least(n_components)
+        return self.structure(n_components, n_prototypes, kept) if fits else None
+
+    def smallest_bytes(self):
+        """Bytes of the matrices of the plainest structure."""
+        n_components, n_prototypes = self.pair(0)
+        shape = (n_components, self.n_features)
+        projection = smallest_bytes(shape, self.least(n_components), 1)
+        return projection + self.other_bytes(n_components, n_prototypes)
+
+    def pair(self, richness):
+        """Numbers of components and prototypes: given, or growing together with `richness`.
+
+        In 10 dimensions there are 4 prototypes per class.
+        """
+        n_components = int(np.clip(richness, 1, min(20, self.n_features)))
+        usual = round(0.4 * richness * max(self.n_outputs, 5))
+        return (
+            min(self.n_components or n_components, self.n_features),
+            self.n_prototypes or max(self.min_prototypes, usual),
+        )
+
+    def least(self, n_components):
+        """Non-zeros that the projection must have: those asked for, else one per component."""
+        if self.projection_density is None:
+            return n_components
+        return _kept(self.projection_density, n_components * self.n_features)
+
+    def other_bytes(self, n_components, n_prototypes):
+        """Bytes of the prototypes and their labels."""
+        labels = (n_prototypes, self.n_outputs)
+        kept = _kept(self.label_density or 1.0, n_prototypes * self.n_outputs)
+        return n_components * n_prototypes + smallest_bytes(labels, kept, 1)
+
+    def structure(self, n_components, n_prototypes, kept):
+        if self.projection_density is not None:
+            kept = self.least(n_components)
+        kept_labels = _kept(self.label_density or 1.0, n_prototypes * self.n_outputs)
+        return _Structure(n_components, n_prototypes, kept, kept_labels)
+
+
+def _kept(density, size):
+    return max(1, round(density * size))
+
+
+# ---------------------------------------------------------------------------------------------
+# Where training starts
+# ---------------------------------------------------------------------------------------------
+
+
+def _standardisation(X, weights):
+    """Mean and scale of each column; the scale of a constant column is infinite.
+
+    No two values may end up more than 20 scales apart: a column that is nearly constant would
+    otherwise turn its few other values into outliers.
+    """
+    mean = np.average(X, axis=0, weights=weights)
+    deviation = np.sqrt(np.average((X - mean) ** 2, axis=0, weights=weights))
+    scale = np.maximum(deviation, np.ptp(X, axis=0) / 20)
+    return mean, np.where(scale > 1e-12 * np.abs(mean), scale, np.inf)
+
+
+def _supervised_projection(X, weights, groups, n_components):
+    """Linear discriminants of the groups, followed by directions of large variance."""
+    total = (X * weights[:, None]).T @ X
+    sums, mass = clustering.group_sums(X, weights, groups, groups.max() + 1)
+    between = (sums / mass[:, None]).T @ sums
+    within = total - between
+    n_features = X.shape[1]
+    within[np.diag_indices(n_features)] += 0.1 * np.trace(total) / n_features + 1e-6
+    chosen = (n_features - n_components, n_features - 1)
+    # a little of the total variance orders the directions in which the groups do not differ
+    vectors = eigh(between + 1e-3 * total, within, subset_by_index=chosen)[1]
+    return vectors.T[::-1] * np.sqrt(weights.sum())
+
+
+def _random_projection(n_components, n_features, rng):
+    return rng.standard_normal((n_components, n_features)) / np.sqrt(n_features)
+
+
+def _place_prototypes(projected, weights, groups, n_prototypes):
+    """Means of clusters within each group; the widest groups receive what is left over."""
+    members = [np.flatnonzero(groups == g) for g in range(groups.max() + 1)]
+    if n_prototypes < len(members):
+        return clustering.centres(projected, weights, n_prototypes)
+    spreads = [clustering.spread(projected[rows], weights[rows]) for rows in members]
+    counts = np.full(len(members), n_prototypes // len(members))
+    counts[np.argsort(spreads)[::-1][: n_prototypes % len(members)]] += 1
+    means = [
+        clustering.centres(projected[rows], weights[rows], count)
+        for rows, count in zip(members, counts, strict=True)
+    ]
+    return np.concatenate(means)
+
+
+def _average_targets(projected, prototypes, weights, targets):
+    """Mean target of the rows nearest to each prototype."""
+    nearest = clustering.assign(projected, prototypes)
+    sums, mass = clustering.group_sums(targets, weights, nearest, len(prototypes))
+    return sums / np.where(mass > 0, mass, 1)[:, None]
+
+
+def _median_gamma(projected, prototypes):
+    """2.5 / median distance of rows and prototypes (section 3).
+
+    Of very many rows every k-th is taken.
+    """
+    step = 1 + len(projected) * len(prototypes) // 4_000_000
+    median = np.median(cdist(projected[::step], prototypes))
+    return 2.5 / median if median > 0 else 1.0
+
+
+# ---------------------------------------------------------------------------------------------
+# The gradient
+# ---------------------------------------------------------------------------------------------
+
+
+class _Objective:
+    """Loss of a batch and its gradient by the flat vector of W, B, Z and log(gamma)."""
+
+    def __init__(self, parameters, X, targets, weights, loss, jitter):
+        self.theta = np.concatenate([part.ravel() for part in parameters]).astype(np.float32)
+        self.gradient = np.empty_like(self.theta)
+        self.shapes = [part.shape for part in parameters]
+        self.parameters = views(self.theta, self.shapes)
+        self.gradients = views(self.gradient, self.shapes)
+        self.X, self.targets, self.weights = X, targets, weights
+        self.loss, self.jitter = loss, jitter
+
+    def __call__(self, rows):
+        X = self.X[rows]
+        self.jitter(X)
+        return self._backward(X, self.targets[rows], self.weights[rows]), self.gradient
+
+    def _backward(self, X, targets, weights):
+        W, B, Z, log_gamma = self.parameters
+        d_W, d_B, d_Z, d_log_gamma = self.gradients
+        projected = X @ W.T
+        distances = _squared_distances(projected, B)
+        minus_gamma2 = -np.exp(2 * log_gamma[0])
+        kernel = np.exp(minus_gamma2 * distances)
+        scores = kernel @ Z
+        d_scores = np.empty_like(scores)
+        value = self.loss(scores, targets, weights, d_scores)
+        np.dot(kernel.T, d_scores, out=d_Z)
+        d_distances = d_scores @ Z.T
+        d_distances *= kernel
+        d_distances *= minus_gamma2
+        # ||p_i - b_j||^2 has the gradient 2 (p_i - b_j) by p_i, and its negative by b_j
+        d_B[:] = 2 * (d_distances.sum(axis=0)[:, None] * B - d_distances.T @ projected)
+        d_projected = 2 * (d_distances.sum(axis=1)[:, None] * projected - d_distances @ B)
+        np.dot(d_projected.T, X, out=d_W)
+        d_log_gamma[0] = 2 * np.vdot(d_distances, distances)
+        return value
+
+
+def _squared_distances(rows, centres):
+    """||p_i - b_j||^2 by one product; what rounding makes negative becomes zero."""
+    distances = rows @ (-2 * centres.T)
+    distances += (rows * rows).sum(axis=1)[:, None]
+    distances += (centres * centres).sum(axis=1)
+    return np.maximum(distances, 0, out=distances)
+
+
+class _Jitter:
+    """Adds Gaussian noise to a batch, from a stock of draws entered at a random place."""
+
+    def __init__(self, scale, largest, rng):
+        self.rng = rng
+        self.stock = np.float32(scale) * rng.standard_normal(8 * largest, dtype=np.float32)
+
+    def __call__(self, X):
+        start = self.rng.integers(self.stock.size - X.size)
+        X += self.stock[start : start + X.size].reshape(X.shape)
+
+
+def _step_sizes(parameters, learning_rate):
+    """A step of each parameter is relative to the size its array starts with."""
+    sizes = [np.full(part.size, learning_rate * np.sqrt(np.mean(part**2))) for part in parameters]
+    sizes[-1][:] = learning_rate
+    return np.concatenate(sizes).astype(np.float32)
+
+
+# ---------------------------------------------------------------------------------------------
+# The estimators
+# ---------------------------------------------------------------------------------------------
+
+
+class _ProtoNN(BaseEstimator):
+    """All but the targets, the loss and the reading of the scores."""
+
+    _parameter_constraints: ClassVar[dict] = {
+        "n_components": [Interval(Integral, 1, None, closed="left"), None],
+        "n_prototypes": [Interval(Integral, 1, None, closed="left"), None],
+        "projection_density": [Interval(Real, 0, 1, closed="right"), None],
+        "label_density": [Interval(Real, 0, 1, closed="right"), None],
+        "max_bytes": [Interval(Integral, 1, None, closed="left"), None],
+        "projection": [StrOptions({"supervised", "random"})],
+        "input_noise": [Interval(Real, 0, None, closed="left")],
+        "learning_rate": [Interval(Real, 0, None, closed="neither")],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
+        "verbose": ["verbose"],
+        "random_state": ["random_state"],
+    }
+
+    def _fit_model(self, X, y, groups, targets, weights, loss, n_biases=0):
+        """Train on standardised columns and fold the standardisation into the result.
+
+        `y` is what the loss compares scores with; `targets` are the scores of an ideal model.
+        """
+        rng = np.random.default_rng(check_random_state(self.random_state).randint(2**31))
+        weights = weights / weights.mean()
+        mean, scale = _standardisation(X, weights)
+        X = np.ascontiguousarray((X - mean) / scale, dtype=np.float32)
+        structure = self._structure(X.shape[1], targets.shape[1], groups, n_biases)
+        start = self._start(X, groups, targets, weights, structure, rng)
+        W, B, Z, log_gamma = self._train(start, X, y, weights, loss, structure, rng)
+        self.projection_ = W / scale
+        self.prototypes_ = B + self.projection_ @ mean
+        self.prototype_labels_ = Z
+        self.gamma_ = float(np.exp(log_gamma[0]))
+
+    def _structure(self, n_features, n_outputs, groups, n_biases):
+        sizing = _Sizing(
+            n_features,
+            n_outputs,
+            self._min_prototypes(groups),
+            self.n_components,
+            self.n_prototypes,
+            self.projection_density,
+            self.label_density,
+        )
+        if self.max_bytes is None:
+            return sizing.unbounded()
+        fixed = EXP_TABLE_BYTES + table_bytes([np.zeros(n_biases)])
+        structure = sizing.within(self.max_bytes - fixed)
+        if structure is None:
+            raise ValueError(
+                f"The 'max_bytes' parameter of {type(self).__name__} must be at least "
+                f"{fixed + sizing.smallest_bytes()} for these data and the other parameters. "
+                f"Got {self.max_bytes} instead."
+            )
+        return structure
+
+    def _start(self, X, groups, targets, weights, structure, rng):
+        """W, B, Z and log(gamma) before training."""
+        if self.projection == "supervised":
+            W = _supervised_projection(
+                X, weights.astype(np.float32), groups, structure.n_components
+            )
+        else:
+            W = _random_projection(structure.n_components, X.shape[1], rng)
+        projected = (X @ W.T).astype(np.float64)
+        B = _place_prototypes(projected, weights, groups, structure.n_prototypes)
+        Z = _average_targets(projected, B, weights, targets)
+        return W, B, Z, np.log([_median_gamma(projected, B)])
+
+    def _train(self, start, X, y, weights, loss, structure, rng):
+        batch_size = self.batch_size
+        if batch_size == "auto":
+            batch_size = int(np.clip(len(X) // 10, 8, 128))
+        n_batches = batches_per_epoch(len(X), batch_size)
+        jitter = _Jitter(self.input_noise, (len(X) // n_batches + 1) * X.shape[1], rng)
+        objective = _Objective(start, X, y, weights.astype(np.float32), loss, jitter)
+        W, B, Z, _ = start
+        sparse = [
+            (slice(0, W.size), structure.kept_projection),
+            (slice(W.size + B.size, W.size + B.size + Z.size), structure.kept_labels),
+        ]
+        epochs = (
+            minibatches(len(X), batch_size, rng)
+            for _ in progress(range(self.max_iter), type(self).__name__, verbose=self.verbose)
+        )
+        self.loss_curve_ = descend(
+            objective.theta,
+            _step_sizes(start, self.learning_rate),
+            objective,
+            sparse,
+            epochs,
+            self.max_iter * n_batches,
+        )
+        self.n_iter_ = self.max_iter
+        return [part.astype(np.float64) for part in objective.parameters]
+
+    def _count_bytes(self, biases=()):
+        arrays = [self.projection_, self.prototypes_, self.prototype_labels_]
+        self.n_model_bytes_ = EXP_TABLE_BYTES + table_bytes([*arrays, *biases])
+        self.paper_size_ = paper_bytes(arrays)
+
+    def _scores(self, X):
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=np.float64, reset=False)
+        distances = cdist(X @ self.projection_.T, self.prototypes_, "sqeuclidean")
+        return np.exp(-(self.gamma_**2) * distances) @ self.prototype_labels_
+
+
+def _gives_probabilities(estimator):
+    if estimator.loss == "cross_entropy":
+        return True
+    raise AttributeError(f"Probabilities are not available for loss={estimator.loss!r}")
+
+
+class ProtoNNClassifier(ClassifierMixin, _ProtoNN):
+    """Nearest prototypes in a learned projection."""
+
+    _parameter_constraints: ClassVar[dict] = {
+        **_ProtoNN._parameter_constraints,
+        "loss": [StrOptions({"cross_entropy", "squared"})],
+        "class_weight": [dict, StrOptions({"balanced"}), None],
+    }
+
+    def __init__(
+        self,
+        n_components=None,
+        n_prototypes=None,
+        *,
+        projection_density=None,
+        label_density=None,
+        max_bytes=None,
+        projection="supervised",
+        loss="cross_entropy",
+        input_noise=0.3,
+        learning_rate=0.05,
+        max_iter=100,
+        batch_size="auto",
+        class_weight=None,
+        verbose=False,
+        random_state=None,
+    ):
+        self.n_components = n_components
+        self.n_prototypes = n_prototypes
+        self.projection_density = projection_density
+        self.label_density = label_density
+        self.max_bytes = max_bytes
+        self.projection = projection
+        self.loss = loss
+        self.input_noise = input_noise
+        self.learning_rate = learning_rate
+        self.max_iter = max_iter
+        self.batch_size = batch_size
+        self.class_weight = class_weight
+        self.verbose = verbose
+        self.random_state = random_state
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y, sample_weight=None):
+        """Fit the model.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Training rows.
+        y : array-like of shape (n_samples,)
+            Their classes.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each row; a row of weight 0 counts as absent.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+        """
+        X, y = validate_data(self, X, y, dtype=[np.float64, np.float32], ensure_min_samples=2)
+        check_classification_targets(y)
+        X, y, weights = _present(X, y, sample_weight)
+        weights = weights * compute_sample_weight(self.class_weight, y)
+        self.classes_, codes = np.unique(y, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise ValueError(
+                f"{type(self).__name__} needs rows of at least two classes. "
+                f"Got only the class {self.classes_[0]!r}."
+            )
+        targets = _ideal_scores(codes, len(self.classes_))
+        y, loss = self._comparison(codes, targets)
+        with blas_single_thread():
+            self._fit_model(X, y, codes, targets, weights, loss)
+        self._count_bytes()
+        return self
+
+    def _min_prototypes(self, groups):
+        return groups.max() + 1
+
+    def _comparison(self, codes, targets):
+        """What the scores are compared with, and by which loss."""
+        if self.loss == "squared":
+            return targets.astype(np.float32), losses.squared
+        binary = len(self.classes_) == 2
+        return codes, losses.logistic if binary else losses.softmax_cross_entropy
+
+    def decision_function(self, X):
+        """Scores of the classes, or of the second class if there are two.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        scores : ndarray of shape (n_samples, n_classes) or (n_samples,)
+            The class of the highest score is predicted, of two the second if its score is
+            positive.
+        """
+        scores = self._scores(X)
+        return scores.ravel() if len(self.classes_) == 2 else scores
+
+    def predict(self, X):
+        """Predict classes.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,)
+            The predicted class of each row.
+        """
+        scores = self.decision_function(X)
+        return self.classes_[
+            scores.argmax(axis=1) if scores.ndim == 2 else (scores > 0).astype(int)
+        ]
+
+    @available_if(_gives_probabilities)
+    def predict_proba(self, X):
+        """Softmax of the scores, of two classes the logistic function of the one score.
+
+        Available for ``loss="cross_entropy"``, which fits exactly these.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        proba : ndarray of shape (n_samples, n_classes)
+            Probability of each class, in the order of `classes_`.
+        """
+        scores = self.decision_function(X)
+        if scores.ndim == 2:
+            return softmax(scores, axis=1)
+        return np.column_stack([expit(-scores), expit(scores)])
+
+
+class ProtoNNRegressor(RegressorMixin, _ProtoNN):
+    """Nearest prototypes in a learned projection."""
+
+    def __init__(
+        self,
+        n_components=None,
+        n_prototypes=None,
+        *,
+        projection_density=None,
+        label_density=None,
+        max_bytes=None,
+        projection="supervised",
+        input_noise=0.0,
+        learning_rate=0.05,
+        max_iter=100,
+        batch_size="auto",
+        verbose=False,
+        random_state=None,
+    ):
+        self.n_components = n_components
+        self.n_prototypes = n_prototypes
+        self.projection_density = projection_density
+        self.label_density = label_density
+        self.max_bytes = max_bytes
+        self.projection = projection
+        self.input_noise = input_noise
+        self.learning_rate = learning_rate
+        self.max_iter = max_iter
+        self.batch_size = batch_size
+        self.verbose = verbose
+        self.random_state = random_state
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y, sample_weight=None):
+        """Fit the model.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Training rows.
+        y : array-like of shape (n_samples,)
+            Their values.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each row; a row of weight 0 counts as absent.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+        """
+        X, y = validate_data(
+            self, X, y, dtype=[np.float64, np.float32], ensure_min_samples=2, y_numeric=True
+        )
+        X, y, weights = _present(X, y, sample_weight)
+        mean = np.average(y, weights=weights)
+        scale = np.sqrt(np.average((y - mean) ** 2, weights=weights)) or 1.0
+        targets = ((y - mean) / scale)[:, None]
+        groups = _slices(y, weights)
+        with blas_single_thread():
+            self._fit_model(
+                X, targets.astype(np.float32), groups, targets, weights, losses.squared, n_biases=1
+            )
+        self.prototype_labels_ *= scale
+        self.intercept_ = np.array([mean])
+        self._count_bytes([self.intercept_])
+        return self
+
+    def _min_prototypes(self, groups):
+        return 1
+
+    def predict(self, X):
+        """Predict values.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,)
+            The predicted value of each row.
+        """
+        return self._scores(X).ravel() + self.intercept_[0]
+
+
+def _present(X, y, sample_weight):
+    """Rows of positive weight and their weights."""
+    weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+    if weights.all():
+        return X, y, weights
+    present = weights > 0
+    return X[present], y[present], weights[present]
+
+
+def _ideal_scores(codes, n_classes):
+    """1 for the class and 0 for the others; of two classes one column of -1 and 1."""
+    if n_classes == 2:
+        return 2.0 * codes[:, None] - 1
+    return np.eye(n_classes)[codes]
+
+
+def _slices(y, weights, n_slices=10):
+    """Group the values by weighted quantiles, as sliced inverse regression does (Li, 1991)."""
+    inner = np.arange(1, n_slices) / n_slices
+    edges = np.quantile(y, inner, weights=weights, method="inverted_cdf")
+    return np.unique(np.searchsorted(edges, y), return_inverse=True)[1]

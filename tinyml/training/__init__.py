@@ -1,0 +1,1 @@
+"""Mathematics that several estimators train with: arrays in, arrays out."""
