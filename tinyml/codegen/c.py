@@ -1,0 +1,320 @@
+"""Program → C99 text. Knows how C is laid out and nothing about any particular op."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import resources
+from string import Template
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tinyml.codegen.fixed import ctype_bytes
+from tinyml.codegen.ops.base import Elementwise, Op, Ref, Store, Table
+from tinyml.codegen.ops.elementwise import Input, c_int
+from tinyml.codegen.ops.heads import index_ctype
+
+if TYPE_CHECKING:
+    from tinyml.codegen.program import Program
+
+_KEYWORDS = frozenset(
+    """alignas alignof and and_eq asm auto bitand bitor bool break case catch char class compl const
+    constexpr continue decltype default delete do double else enum explicit export extern false
+    float for friend goto if inline int long main mutable namespace new noexcept not not_eq nullptr
+    operator or or_eq private protected public register restrict return short signed sizeof static
+    struct switch template this throw true try typedef typeid typename union unsigned using virtual
+    void volatile wchar_t while xor xor_eq loop setup""".split()
+)
+
+
+def check_name(name: Any) -> str:
+    """Return `name` if it can prefix every identifier of a C file, else raise ValueError."""
+    legal = isinstance(name, str) and re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name)
+    if not legal or "__" in name or len(name) > 40 or name.lower() in _KEYWORDS:
+        raise ValueError(
+            "The 'name' parameter must be a C identifier of at most 40 letters, digits and single "
+            f"underscores that begins with a letter and is no reserved word. Got {name!r} instead."
+        )
+    return name
+
+
+def c_string(text: str) -> str:
+    """Return `text` as a C string literal; bytes that could end or bend it become octal escapes."""
+    plain = set(b" !#$%&'()*+,-./0123456789:;<=>@[]^_`{|}~") | set(
+        b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+    )
+    data = text.encode("utf-8", "surrogatepass")
+    return '"' + "".join(chr(b) if b in plain else f"\\{b:03o}" for b in data) + '"'
+
+
+def comment_safe(text: str) -> str:
+    """Return `text` in ASCII that can neither end a comment nor begin one or break a line."""
+    text = re.sub(r"\s+", " ", text).encode("ascii", "backslashreplace").decode()
+    return text.replace("*/", "* /").replace("/*", "/ *").replace("\\", "|").replace("??", "? ?")
+
+
+class Printer:
+    """The C of one Program under one name."""
+
+    def __init__(self, program: Program, name: str) -> None:
+        self.program = program
+        self.prefix = check_name(name)
+        self._lines: list[str] = []
+        self._depth = 0
+        self._used: set[str] = set()
+        self._position = {id(op): k for k, op in enumerate(program.ops)}
+        self._tables = {id(op): op.tables() for op in program.ops}
+        self._fragments: dict[str, str] = {}
+
+    # What ops ask for ----------------------------------------------------------------------------
+
+    def line(self, text: str) -> None:
+        """Write one line at the present indentation."""
+        self._lines.append("    " * self._depth + text)
+
+    @contextmanager
+    def block(self, head: str) -> Iterator[None]:
+        """Write `head`, a brace, what the body writes, and the closing brace."""
+        if self._depth == 0:
+            self.line(head)
+            self.line("{")
+        else:
+            self.line(f"{head} {{".lstrip())
+        self._depth += 1
+        yield
+        self._depth -= 1
+        self.line("}")
+
+    @contextmanager
+    def loop(self, variable: str, n: int) -> Iterator[str]:
+        """Count `variable` from 0 to `n` - 1; yields the variable's name."""
+        variable = self.fresh(variable)
+        ctype = "uint8_t" if n <= 255 else "uint16_t"
+        with self.block(f"for ({ctype} {variable} = 0; {variable} < {n}; {variable}++)"):
+            yield variable
+
+    def fresh(self, base: str) -> str:
+        """Return a local name not used so far in this function."""
+        candidates = [base, *(f"{base}{k}" for k in range(1, len(self._used) + 2))]
+        name = next(c for c in candidates if c not in self._used)
+        self._used.add(name)
+        return name
+
+    def name(self, op: Op, suffix: str) -> str:
+        """Return the file-scope name of something that belongs to `op`."""
+        return f"{self.prefix}_{self._position[id(op)]}_{suffix}"
+
+    def ctype(self, ctype: str) -> str:
+        """Return the spelling of a type in this file."""
+        if ctype != "int24_t":
+            return ctype
+        self._need("int24", "int24")
+        return f"{self.prefix}_int24_t"
+
+    def read(self, op: Op, table: str, index: str) -> str:
+        """Return the expression of one element of a table of `op`."""
+        return self._read(self._tables[id(op)][table].ctype, self.name(op, table), index)
+
+    def _read(self, ctype: str, table: str, index: str) -> str:
+        short = _short(ctype)
+        self._need(f"read_{short}", "read", ctype)
+        return f"{self.prefix}_read_{short}({table} + {index})"
+
+    def cursor(self, op: Op, table: str, offset: str = "0") -> tuple[str, str]:
+        """Declare a pointer into a table; return its name and the expression that reads and steps."""
+        ctype = self._tables[id(op)][table].ctype
+        short = _short(ctype)
+        self._need(f"next_{short}", f"next{8 * ctype_bytes(ctype)}", ctype)
+        pointer = self.fresh(table[0])
+        start = self.name(op, table) + ("" if offset == "0" else f" + {offset}")
+        self.line(f"const {ctype} *{pointer} = {start};")
+        return pointer, f"{self.prefix}_next_{short}(&{pointer})"
+
+    # Fragments -----------------------------------------------------------------------------------
+
+    def _need(self, key: str, fragment: str, ctype: str = "int8_t") -> None:
+        """Remember that a fragment of the run time is used, so that it is printed."""
+        if key not in self._fragments:
+            self._fragments[key] = self._fragment(fragment, ctype)
+
+    def _fragment(self, fragment: str, ctype: str = "int8_t") -> str:
+        text = resources.files("tinyml.codegen").joinpath("runtime", f"{fragment}.h").read_text()
+        return Template(text).substitute(
+            name=self.prefix,
+            NAME=self.prefix.upper(),
+            short=_short(ctype),
+            type=ctype,
+            access={8: "byte", 16: "word", 32: "dword"}[8 * ctype_bytes(ctype)],
+        )
+
+    # The parts of a file -------------------------------------------------------------------------
+
+    def declarations(self, linkage: str = "") -> str:
+        """Return macros, types and prototypes."""
+        p, name = self.program, self.prefix
+        prototypes = [f"{signature};" for signature in self._signatures(linkage)]
+        macros = [
+            f"#define {name.upper()}_N_FEATURES {p.n_features}",
+            f"#define {name.upper()}_N_OUTPUTS {p.n_outputs}",
+        ]
+        if p.head == "identity":
+            macros.append(f"#define {name.upper()}_OUTPUT_FRAC {c_int(p.output_frac)}")
+        types = [
+            f"typedef {p.input.type.ctype} {name}_input_t;",
+            f"typedef {p.scores.type.ctype} {name}_score_t;",
+        ]
+        parts = [*macros, "", *types, "", *prototypes]
+        if p.classes is not None:
+            parts += ["", self._fragment("label", index_ctype(len(p.classes))).rstrip()]
+        return "\n".join(parts) + "\n"
+
+    def _signatures(self, linkage: str) -> list[str]:
+        p, name = self.program, self.prefix
+        arguments = f"(const {name}_input_t *x"
+        signatures = [f"{linkage}void {name}_scores{arguments}, {name}_score_t *out)"]
+        if p.has_predict:
+            signatures.append(f"{linkage}{self.predict_ctype} {name}_predict{arguments})")
+        index = index_ctype(p.n_features)
+        signatures.append(f"{linkage}{name}_input_t {name}_quantize_feature({index} k, float value)")
+        signatures.append(f"{linkage}void {name}_quantize(const float *features, {name}_input_t *x)")
+        if p.classes is not None:
+            signatures.append(f"{linkage}const char *{name}_label_P({index_ctype(len(p.classes))} k)")
+        return signatures
+
+    @property
+    def predict_ctype(self) -> str:
+        """C type that ``<name>_predict`` returns."""
+        return self.program.predict_ctype if self.program.head != "identity" else f"{self.prefix}_score_t"
+
+    def definitions(self, linkage: str = "") -> str:
+        """Return fragments, tables and functions."""
+        signatures = iter(self._signatures(linkage))
+        functions = [self._functions_of_ops(), self._scores(next(signatures))]
+        if self.program.has_predict:
+            functions.append(self._predict(next(signatures)))
+        functions.append(self._quantize(signatures))
+        if self.program.classes is not None:
+            functions.append(self._label(next(signatures)))
+        assertions = (
+            f"typedef char {self.prefix}_requires_arithmetic_shift[((-3) >> 1) == -2 ? 1 : -1];\n"
+            f"typedef char {self.prefix}_requires_ieee_float[sizeof(float) == 4 ? 1 : -1];\n"
+        )
+        tables = "\n".join(
+            self._table(self.name(op, key), table)
+            for op in self.program.ops
+            for key, table in self._tables[id(op)].items()
+        )
+        fragments = [self._fragment("tables"), *(self._fragments[k] for k in sorted(self._fragments))]
+        parts = [assertions, *fragments, tables, *functions]
+        return "\n".join(part for part in parts if part)
+
+    def _table(self, name: str, table: Table) -> str:
+        values = ", ".join(c_int(int(v)) for v in table.values.ravel())
+        body = textwrap.fill(values, 100, initial_indent="    ", subsequent_indent="    ")
+        size = table.values.size
+        return f"static const {table.ctype} {name}[{size}] {self.prefix.upper()}_TABLE = {{\n{body}\n}};\n"
+
+    @contextmanager
+    def _function(self, signature: str) -> Iterator[list[str]]:
+        """Write one function; the list holds its text afterwards."""
+        self._lines, self._used, text = [], {"x", "out"}, []
+        with self.block(signature):
+            yield text
+        text.append("\n".join(self._lines) + "\n")
+
+    def _functions_of_ops(self) -> str:
+        self._lines = []
+        for op in self.program.ops:
+            start = len(self._lines)
+            self._used = {"x", "leaf", "sum", "pair", "n", "k"}
+            op.declare(self)
+            if len(self._lines) > start:
+                self._lines.append("")
+        return "\n".join(self._lines)
+
+    def _scores(self, signature: str) -> str:
+        with self._function(signature) as text:
+            self._produce(self.program.scores, self._store("out", self.program.scores))
+        return text[0]
+
+    def _predict(self, signature: str) -> str:
+        head, scores = self.program.head_op, self.program.scores
+        with self._function(signature) as text:
+            self._used.add("scores")
+            self.line(f"{self.prefix}_score_t scores[{scores.type.size}];")
+            self.line(f"{self.prefix}_scores(x, scores);")
+            head.emit(self, Store(lambda _, value: self.line(f"return {value};")), Ref("scores"))
+        return text[0]
+
+    def _store(self, buffer: str, op: Op) -> Store:
+        ctype = op.type.ctype
+        return Store(lambda i, value: self.line(f"{buffer}[{i}] = ({ctype})({value});"), buffer)
+
+    def _produce(self, op: Op, store: Store) -> None:
+        """Write what computes `op`; its source lives in a buffer only where it must.
+
+        An elementwise op rides on the store of its source. A buffer is declared before the block
+        that fills it, so that what filled it has gone out of scope when it is read.
+        """
+        (source,) = op.inputs
+        if isinstance(source, Input):
+            op.emit(self, store, Ref("x"))
+        elif isinstance(op, Elementwise):
+            fused = Store(lambda i, value: store(i, op.element(self, i, f"({value})")))
+            self._produce(source, fused)
+        else:
+            buffer = self.fresh("v")
+            self.line(f"{source.type.ctype} {buffer}[{source.type.size}];")
+            with self.block(""):
+                self._produce(source, self._store(buffer, source))
+            op.emit(self, store, Ref(buffer))
+
+    def _quantize(self, signatures: Iterator[str]) -> str:
+        """Multiply by a power of two, clamp so that NaN cannot pass, round half up."""
+        p, name = self.program, self.prefix
+        lo, hi = p.input_limits
+        exponents = np.broadcast_to(127 + np.asarray(p.input.type.frac), (p.n_features,))
+        table, scale = "", str(int(exponents[0]))
+        if len(set(exponents.tolist())) > 1:
+            table = self._table(f"{name}_exponents", Table(exponents, "uint8_t")) + "\n"
+            scale = self._read("uint8_t", f"{name}_exponents", "k")
+        with self._function(next(signatures)) as one:
+            if not table:
+                self.line("(void)k;")
+            self.line(f"const uint32_t bits = (uint32_t){scale} << 23; /* the float 2^frac */")
+            self.line("float scale;")
+            self.line("memcpy(&scale, &bits, sizeof scale);")
+            self.line("value *= scale;")
+            self.line("if (value != value) value = 0.0f; /* NaN */")
+            self.line(f"if (value < {lo}.0f) value = {lo}.0f;")
+            self.line(f"if (value > {hi}.0f) value = {hi}.0f;")
+            self.line("value += 0.5f;")
+            self.line("int32_t whole = (int32_t)value;")
+            self.line("if ((float)whole > value) whole--; /* towards minus infinity */")
+            self.line(f"return ({name}_input_t)whole;")
+        with self._function(next(signatures)) as row, self.loop("k", p.n_features) as k:
+            self.line(f"x[{k}] = {name}_quantize_feature({k}, features[{k}]);")
+        return table + one[0] + "\n" + row[0]
+
+    def _label(self, signature: str) -> str:
+        """Names end to end in one string, and where each begins; behind the last stands an empty one."""
+        names = [str(c) for c in self.program.classes or ()]
+        sizes = [len(n.encode("utf-8", "surrogatepass")) + 1 for n in names]
+        starts = Table(np.concatenate([[0], np.cumsum(sizes)]), "uint16_t")
+        strings = "\n".join(f'    {c_string(n)} "\\0"' for n in names)
+        kind = f"static const char {self.prefix}_names[] {self.prefix.upper()}_TABLE"
+        tables = f"{kind} =\n{strings};\n\n" + self._table(f"{self.prefix}_name_starts", starts)
+        with self._function(signature) as text:
+            if len(names) not in (256, 65536):
+                self.line(f"if (k > {len(names)}) k = {len(names)};")
+            start = self._read("uint16_t", f"{self.prefix}_name_starts", "k")
+            self.line(f"return {self.prefix}_names + {start};")
+        return tables + "\n" + text[0]
+
+
+def _short(ctype: str) -> str:
+    """Abbreviate a C type: ``uint8_t`` → ``u8``."""
+    return ("u" if ctype[0] == "u" else "i") + re.sub(r"\D", "", ctype)

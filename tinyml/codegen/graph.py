@@ -1,0 +1,311 @@
+"""The float graph: what a fitted model computes, in a few formulas, before any integer is chosen.
+
+A lowering takes the node of its input and returns the node of its output, written with ordinary
+operators: ``(x - mean) / scale``, ``x @ W + b``, ``x[columns]``. Every node can be evaluated in NumPy;
+that is the float twin against which the integer program is measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """A vector per sample, computed from the vectors of its `inputs`."""
+
+    size: int = field(init=False)
+
+    @property
+    def inputs(self) -> tuple[Node, ...]:
+        """The nodes this one reads."""
+        return ()
+
+    def evaluate(self, *values: Floats) -> Floats:
+        """Compute the node for a batch, ``(n_samples, size)``, from the values of its inputs."""
+        raise NotImplementedError
+
+    def __add__(self, constant: Any) -> Node:
+        return Step(self, "add", constant)
+
+    def __sub__(self, constant: Any) -> Node:
+        return Step(self, "sub", constant)
+
+    def __mul__(self, constant: Any) -> Node:
+        return Step(self, "mul", constant)
+
+    def __truediv__(self, constant: Any) -> Node:
+        return Step(self, "div", constant)
+
+    def __getitem__(self, columns: Any) -> Node:
+        return Take(self, np.arange(self.size)[columns])
+
+    def __matmul__(self, matrix: Any) -> Affine:
+        return Affine(self, np.asarray(matrix, dtype=np.float64).T)
+
+    def clip(self, lo: Any, hi: Any) -> Node:
+        """Limit every element to [`lo`, `hi`]."""
+        return Step(Step(self, "min", hi), "max", lo)
+
+
+@dataclass(frozen=True, eq=False)
+class Input(Node):
+    """The features of a sample."""
+
+    n_features: int
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "size", self.n_features)
+
+    def evaluate(self, *values: Floats) -> Floats:
+        return values[0]
+
+
+STEPS: dict[str, Callable[[Any, Any], Any]] = {
+    "add": np.add,
+    "sub": np.subtract,
+    "mul": np.multiply,
+    "div": np.divide,
+    "min": np.minimum,
+    "max": np.maximum,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Step(Node):
+    """One elementwise operation with a constant.
+
+    The operation is kept as scikit-learn performs it (a division stays a division), because a
+    threshold behind a scaler is placed by evaluating these very steps.
+    """
+
+    x: Node
+    operation: str
+    constant: Any
+
+    def __post_init__(self) -> None:
+        constant = np.broadcast_to(np.asarray(self.constant, dtype=np.float64), (self.x.size,))
+        object.__setattr__(self, "constant", constant)
+        object.__setattr__(self, "size", self.x.size)
+
+    @property
+    def inputs(self) -> tuple[Node, ...]:
+        return (self.x,)
+
+    def evaluate(self, *values: Floats) -> Floats:
+        (x,) = values
+        result: Floats = STEPS[self.operation](x, self.constant).astype(x.dtype, copy=False)
+        return result
+
+
+@dataclass(frozen=True, eq=False)
+class Take(Node):
+    """y = x[columns]."""
+
+    x: Node
+    columns: NDArray[np.intp]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "size", len(self.columns))
+
+    @property
+    def inputs(self) -> tuple[Node, ...]:
+        return (self.x,)
+
+    def evaluate(self, *values: Floats) -> Floats:
+        return values[0][:, self.columns]
+
+
+@dataclass(frozen=True, eq=False)
+class Affine(Node):
+    """y = W x + b, with `weights` of shape (n_outputs, n_inputs)."""
+
+    x: Node
+    weights: Floats
+    bias: Any = 0.0
+
+    def __post_init__(self) -> None:
+        n_outputs = len(self.weights)
+        bias = np.broadcast_to(np.asarray(self.bias, dtype=np.float64), (n_outputs,))
+        object.__setattr__(self, "bias", bias)
+        object.__setattr__(self, "size", n_outputs)
+
+    @property
+    def inputs(self) -> tuple[Node, ...]:
+        return (self.x,)
+
+    def __add__(self, constant: Any) -> Affine:
+        return Affine(self.x, self.weights, self.bias + constant)
+
+    def __sub__(self, constant: Any) -> Affine:
+        return Affine(self.x, self.weights, self.bias - constant)
+
+    def __mul__(self, constant: Any) -> Affine:
+        factor = np.broadcast_to(np.asarray(constant, dtype=np.float64), (self.size,))
+        return Affine(self.x, self.weights * factor[:, None], self.bias * factor)
+
+    def __truediv__(self, constant: Any) -> Affine:
+        return self * (1.0 / np.asarray(constant, dtype=np.float64))
+
+    def evaluate(self, *values: Floats) -> Floats:
+        result: Floats = values[0] @ self.weights.T + self.bias
+        return result
+
+
+@dataclass(frozen=True, eq=False)
+class SquaredDistance(Node):
+    """d_j = ‖x - p_j‖², with `points` of shape (n_points, n_inputs)."""
+
+    x: Node
+    points: Floats
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "size", len(self.points))
+
+    @property
+    def inputs(self) -> tuple[Node, ...]:
+        return (self.x,)
+
+    def evaluate(self, *values: Floats) -> Floats:
+        (x,) = values
+        distance: Floats = (
+            (x**2).sum(axis=1, keepdims=True)
+            - 2.0 * x @ self.points.T
+            + (self.points**2).sum(axis=1)
+        )
+        return np.maximum(distance, 0.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Decay(Node):
+    """k = exp(-rate · d) for d ≥ 0."""
+
+    x: Node
+    rate: float
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "size", self.x.size)
+
+    @property
+    def inputs(self) -> tuple[Node, ...]:
+        return (self.x,)
+
+    def evaluate(self, *values: Floats) -> Floats:
+        return np.exp(-self.rate * values[0])
+
+
+@dataclass(frozen=True, eq=False)
+class Tree:
+    """A binary decision tree in arrays; node 0 is the root.
+
+    A sample goes to `left` where ``x[feature] <= threshold``. A leaf has ``left == -1``, and its
+    `value` row is what the tree adds to the scores.
+    """
+
+    left: NDArray[np.intp]
+    right: NDArray[np.intp]
+    feature: NDArray[np.intp]
+    threshold: Floats
+    value: Floats
+
+    @property
+    def is_leaf(self) -> NDArray[np.bool_]:
+        """Mask of the leaves."""
+        return self.left < 0
+
+    def leaves(self, x: Floats) -> NDArray[np.intp]:
+        """Return the leaf that each row of `x` reaches."""
+        node = np.zeros(len(x), dtype=np.intp)
+        rows = np.flatnonzero(~self.is_leaf[node])
+        while rows.size:
+            at = node[rows]
+            goes_left = x[rows, self.feature[at]] <= self.threshold[at]
+            node[rows] = np.where(goes_left, self.left[at], self.right[at])
+            rows = rows[~self.is_leaf[node[rows]]]
+        return node
+
+
+@dataclass(frozen=True, eq=False)
+class Forest(Node):
+    """s = Σ_t value_t[leaf_t(x)] + offset: trees whose leaves add to a score vector."""
+
+    x: Node
+    trees: tuple[Tree, ...]
+    offset: Any = 0.0
+
+    def __post_init__(self) -> None:
+        n_outputs = self.trees[0].value.shape[1]
+        offset = np.broadcast_to(np.asarray(self.offset, dtype=np.float64), (n_outputs,))
+        object.__setattr__(self, "offset", offset)
+        object.__setattr__(self, "size", n_outputs)
+
+    @property
+    def inputs(self) -> tuple[Node, ...]:
+        return (self.x,)
+
+    def evaluate(self, *values: Floats) -> Floats:
+        x = values[0].astype(np.float32)  # scikit-learn's trees compare in single precision
+        scores = np.tile(self.offset, (len(x), 1))
+        for tree in self.trees:
+            scores += tree.value[tree.leaves(x)]
+        return scores
+
+
+class Graph:
+    """What one fitted model computes: from its features to a vector of scores.
+
+    Parameters
+    ----------
+    n_features : int
+
+    Attributes
+    ----------
+    input : Input
+        The features.
+    scores : Node
+        The end of the graph, set once the model is lowered.
+    link : {"softmax", "expit", "normalize"} or None
+        How probabilities follow from the scores; a lowering sets it where they do.
+    """
+
+    def __init__(self, n_features: int) -> None:
+        self.input = Input(n_features)
+        self.scores: Node = self.input
+        self.link: str | None = None
+
+    def evaluate(self, X: Any) -> Floats:
+        """Compute the float scores of `X`, shape (n_samples, n_outputs)."""
+        return self.values(X)[self.scores]
+
+    def values(self, X: Any) -> dict[Node, Floats]:
+        """Compute every node for `X`, shape (n_samples, n_features)."""
+        values: dict[Node, Floats] = {self.input: as_float(X)}
+        for node in self.nodes()[1:]:
+            values[node] = node.evaluate(*(values[i] for i in node.inputs))
+        return values
+
+    def nodes(self) -> list[Node]:
+        """Return the nodes in order of evaluation, the input first."""
+        order: list[Node] = [self.input]
+
+        def visit(node: Node) -> None:
+            for source in node.inputs:
+                visit(source)
+            if node not in order:
+                order.append(node)
+
+        visit(self.scores)
+        return order
+
+
+def as_float(X: Any) -> Floats:
+    """Return `X` in the precision in which scikit-learn would compute on it."""
+    X = np.asarray(X)
+    return X if X.dtype in (np.float32, np.float64) else X.astype(np.float64)

@@ -1,0 +1,13 @@
+"""The ops: each one class with its type, its integer meaning and its C side by side."""
+
+from tinyml.codegen.ops.base import Op, Store, Table
+from tinyml.codegen.ops.distance import SquaredDistance
+from tinyml.codegen.ops.elementwise import Gather, Input, Lookup, Narrow
+from tinyml.codegen.ops.heads import ArgMax, Identity, Sign
+from tinyml.codegen.ops.linear import MatVec
+from tinyml.codegen.ops.trees import IntTree, TreeWalk
+
+__all__ = [
+    "ArgMax", "Gather", "Identity", "Input", "IntTree", "Lookup", "MatVec", "Narrow",
+    "Op", "Sign", "SquaredDistance", "Store", "Table", "TreeWalk",
+]

@@ -1,0 +1,141 @@
+"""What every op states: its type, its meaning on integers, and the C with that same meaning."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+import numpy as np
+
+from tinyml.codegen.fixed import Fixed, IntArray, ctype_bytes, storage_ctype
+
+
+@dataclass(frozen=True)
+class Ref:
+    """An array that C code may read: called with an index expression it gives the element."""
+
+    name: str
+
+    def __call__(self, index: str) -> str:
+        return f"{self.name}[{index}]"
+
+
+
+@dataclass(frozen=True)
+class Store:
+    """Writes one element of an op's result: a C statement from an index and a value.
+
+    `buffer` names the array behind it if results land there unchanged, so that an op that
+    accumulates may do so in place; it is None where another op is fused into the store.
+    """
+
+    write: Callable[[str, str], None]
+    buffer: str | None = None
+
+    def __call__(self, index: str, value: str) -> None:
+        self.write(index, value)
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """A constant array that lives in flash."""
+
+    values: IntArray
+    ctype: str
+
+    @classmethod
+    def of(cls, values: IntArray) -> Table:
+        """Store `values` in the narrowest type that holds them."""
+        values = np.asarray(values, dtype=np.int64)
+        lo, hi = int(values.min(initial=0)), int(values.max(initial=0))
+        return cls(values, storage_ctype(lo, hi))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in flash."""
+        return self.values.size * ctype_bytes(self.ctype)
+
+
+class Code(Protocol):
+    """What `Op.emit` may ask of the printer."""
+
+    def line(self, text: str) -> None:
+        """Write one line at the present indentation."""
+
+    @contextmanager
+    def block(self, head: str) -> Iterator[None]:
+        """Write `head`, a brace, what the body writes, and the closing brace."""
+
+    @contextmanager
+    def loop(self, variable: str, n: int) -> Iterator[str]:
+        """Count `variable` from 0 to `n` - 1; yields the variable's name."""
+
+    def fresh(self, base: str) -> str:
+        """Return a local name not used so far in this function."""
+
+    def name(self, op: Op, suffix: str) -> str:
+        """Return the file-scope name of something that belongs to `op`."""
+
+    def ctype(self, ctype: str) -> str:
+        """Return the spelling of a type of `fixed` in this file."""
+
+    def read(self, op: Op, table: str, index: str) -> str:
+        """Return the expression of one element of a table of `op`."""
+
+    def cursor(self, op: Op, table: str, offset: str = "0") -> tuple[str, str]:
+        """Declare a pointer into a table; return its name and the expression that reads and steps."""
+
+
+class Op:
+    """One instruction of a Program.
+
+    A subclass states, side by side, the `type` it yields (with proven bounds), `run`, its meaning on
+    a batch of raw integers, and `emit`, the C statements with that same meaning for one sample.
+    Subclasses register themselves; a property test runs every one of them against its C.
+    """
+
+    registry: ClassVar[dict[str, type[Op]]] = {}
+    inputs: tuple[Op, ...]
+    type: Fixed
+
+    def __init_subclass__(cls) -> None:
+        if not cls.__name__.startswith("_"):
+            Op.registry[cls.__name__] = cls
+
+    def run(self, *args: IntArray) -> IntArray:
+        """Execute on a batch: each argument has shape (n_samples, size)."""
+        raise NotImplementedError
+
+    def tables(self) -> dict[str, Table]:
+        """Return the constant arrays the C reads, by name."""
+        return {}
+
+    def declare(self, c: Code) -> None:
+        """Write what belongs at file scope, before the function that runs the program."""
+
+    def emit(self, c: Code, store: Store, *args: Ref) -> None:
+        """Write the statements that compute every element and hand it to `store`."""
+        raise NotImplementedError
+
+    @property
+    def cost(self) -> str:
+        """Work of one evaluation, counted in the op's own unit."""
+        return f"{self.type.size} elements"
+
+
+class _Elementwise(Op):
+    """An op whose element i depends on element i of its one input, so it can be fused into a store."""
+
+    def element(self, c: Code, index: str, value: str) -> str:
+        """Return the C expression of one element; statements it needs are written first."""
+        raise NotImplementedError
+
+    def emit(self, c: Code, store: Store, *args: Ref) -> None:
+        (x,) = args
+        with c.loop("i", self.type.size) as i:
+            store(i, self.element(c, i, x(i)))
+
+
+Elementwise = _Elementwise

@@ -1,0 +1,90 @@
+"""Squared distances to stored points."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tinyml.codegen.fixed import Fixed, IntArray, arithmetic_ctype, rshift
+from tinyml.codegen.ops.base import Code, Op, Ref, Store, Table
+from tinyml.codegen.ops.elementwise import c_int
+
+
+@dataclass(eq=False)
+class SquaredDistance(Op):
+    """d_j = Σ_k clip((x_k - p_jk · 2^scale) >> shift, -limit, limit)².
+
+    Differences are narrowed before they are squared, because a product of two wide variables is what
+    an 8-bit chip pays for most. Where a difference saturates the distance is too small; the lowering
+    chooses `limit` so that the kernel has vanished there.
+    """
+
+    x: Op
+    points: IntArray
+    scale: int
+    shift: int
+    limit: int
+
+    def __post_init__(self) -> None:
+        self.inputs = (self.x,)
+        source = self.x.type
+        shifted = np.left_shift(self.points, self.scale)
+        self._low, self._high = int((source.lo - shifted).min()), int((source.hi - shifted).max())
+        ends = (rshift(source.lo - shifted, self.shift), rshift(source.hi - shifted, self.shift))
+        largest = np.minimum(np.maximum(abs(ends[0]), abs(ends[1])), self.limit)
+        self._top = int(largest.max())
+        self.type = Fixed(
+            (len(self.points),),
+            2 * (source.scalar_frac - self.shift),
+            0,
+            (largest**2).sum(axis=1),
+        )
+        self.type.ctype  # refuses now what 32 bits cannot hold  # noqa: B018
+
+    def run(self, *args: IntArray) -> IntArray:
+        points = np.left_shift(self.points, self.scale)
+        distance = np.zeros((len(args[0]), len(points)), dtype=np.int64)
+        for k in range(points.shape[1]):
+            difference = rshift(args[0][:, k, None] - points[:, k], self.shift)
+            distance += np.clip(difference, -self.limit, self.limit) ** 2
+        return distance
+
+    def tables(self) -> dict[str, Table]:
+        return {"points": Table.of(self.points.ravel())}
+
+    @property
+    def cost(self) -> str:
+        return f"{self.points.size} squares"
+
+    def emit(self, c: Code, store: Store, *args: Ref) -> None:
+        (x,) = args
+        _, point = c.cursor(self, "points")
+        wide = c.ctype(arithmetic_ctype(min(0, self._low), self._high + (1 << self.shift >> 1)))
+        total = c.ctype(arithmetic_ctype(0, self.type.highest))
+        square = "int16_t" if self._top**2 < 2**15 else "int32_t"
+        with c.loop("i", self.type.size) as i:
+            acc = c.fresh("acc")
+            c.line(f"{total} {acc} = 0;")
+            with c.loop("k", self.points.shape[1]) as k:
+                d = c.fresh("d")
+                c.line(f"{wide} {d} = {self._difference(wide, x(k), point)};")
+                if self._clips:
+                    c.line(f"if ({d} < {c_int(-self.limit)}) {d} = {c_int(-self.limit)};")
+                    c.line(f"if ({d} > {c_int(self.limit)}) {d} = {c_int(self.limit)};")
+                c.line(f"{acc} = ({total})({acc} + ({square})(({square}){d} * ({square}){d}));")
+            store(i, acc)
+
+    @property
+    def _clips(self) -> bool:
+        ends = rshift(np.array([self._low, self._high]), self.shift)
+        return bool(np.abs(ends).max() > self.limit)
+
+    def _difference(self, wide: str, x: str, point: str) -> str:
+        if self.scale:
+            point = f"({wide})(({wide}){point} * {c_int(1 << self.scale)})"
+        difference = f"({wide})(({wide}){x} - ({wide}){point})"
+        if self.shift:
+            half = c_int(1 << (self.shift - 1))
+            difference = f"({wide})(({wide})({difference} + {half}) >> {self.shift})"
+        return difference

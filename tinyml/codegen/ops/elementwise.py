@@ -1,0 +1,186 @@
+"""Ops on single elements: reading the input, choosing columns, narrowing, looking up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from tinyml.codegen.fixed import Fixed, IntArray, arithmetic_ctype, ctype_range, rshift
+from tinyml.codegen.ops.base import Code, Elementwise, Op, Ref, Store, Table
+
+
+@dataclass(eq=False)
+class Input(Op):
+    """The raw features. Their bounds are those of the whole C type: any value is legal."""
+
+    size: int
+    frac: int | IntArray
+    ctype: str
+    inputs: tuple[Op, ...] = field(default=(), init=False)
+
+    def __post_init__(self) -> None:
+        self.type = Fixed((self.size,), self.frac, *ctype_range(self.ctype))
+
+    def run(self, *args: IntArray) -> IntArray:
+        return np.asarray(args[0], dtype=np.int64)
+
+    def emit(self, c: Code, store: Store, *args: Ref) -> None:
+        raise AssertionError("the input is the function's argument; it is never computed")
+
+
+@dataclass(eq=False)
+class Gather(Op):
+    """y_i = x[columns_i]."""
+
+    x: Op
+    columns: IntArray
+
+    def __post_init__(self) -> None:
+        self.inputs = (self.x,)
+        source = self.x.type
+
+        def take(bound: int | IntArray) -> IntArray:
+            return np.asarray(np.broadcast_to(bound, source.shape)[self.columns])
+
+        self.type = Fixed(
+            (len(self.columns),), take(source.frac), take(source.lo), take(source.hi)
+        )
+
+    def run(self, *args: IntArray) -> IntArray:
+        return args[0][:, self.columns]
+
+    def tables(self) -> dict[str, Table]:
+        return {"columns": Table.of(self.columns)}
+
+    def emit(self, c: Code, store: Store, *args: Ref) -> None:
+        (x,) = args
+        with c.loop("i", self.type.size) as i:
+            store(i, x(c.read(self, "columns", i)))
+
+
+@dataclass(eq=False)
+class Narrow(Elementwise):
+    """y = clip(x >> shift, lo, hi), rounded half up; a negative shift multiplies.
+
+    With `shift` 0 it is a plain clip. `shift` may differ from element to element; then one
+    multiplication by a power of two from a table and one common shift do it.
+    """
+
+    x: Op
+    shift: int | IntArray
+    lo: int | IntArray
+    hi: int | IntArray
+
+    def __post_init__(self) -> None:
+        self.inputs = (self.x,)
+        source = self.x.type
+        shift = np.unique(self.shift)
+        self.shift = int(shift[0]) if shift.size == 1 else np.asarray(self.shift)
+        self._lowest = rshift(source.lo, self.shift)
+        self._highest = rshift(source.hi, self.shift)
+        self.type = Fixed(
+            source.shape,
+            np.asarray(source.frac) - self.shift,
+            np.clip(self._lowest, self.lo, self.hi),
+            np.clip(self._highest, self.lo, self.hi),
+        )
+        self._right = max(0, int(np.max(self.shift)))
+        self._working_ctype()  # refuses now what 32 bits cannot hold
+
+    def run(self, *args: IntArray) -> IntArray:
+        return np.clip(rshift(args[0], self.shift), self.lo, self.hi)
+
+    @property
+    def _factor(self) -> IntArray:
+        """Powers of two that turn the per-element shifts into one common right shift."""
+        return np.left_shift(1, self._right - np.asarray(self.shift, dtype=np.int64))
+
+    def _working_ctype(self) -> str:
+        half = (1 << self._right) >> 1
+        ends = (self.x.type.lo * self._factor, self.x.type.hi * self._factor + half)
+        return arithmetic_ctype(int(np.min(ends[0])), int(np.max(ends[1])))
+
+    def tables(self) -> dict[str, Table]:
+        tables = {} if np.ndim(self.shift) == 0 else {"factor": Table.of(self._factor)}
+        for key, bound in (("lo", self.lo), ("hi", self.hi)):
+            if np.ndim(bound) > 0:
+                tables[key] = Table.of(np.asarray(bound))
+        return tables
+
+    def element(self, c: Code, index: str, value: str) -> str:
+        working = c.ctype(self._working_ctype())
+        expression = f"({working}){value}"
+        if np.ndim(self.shift) > 0:
+            expression = f"({working})({expression} * ({working}){c.read(self, 'factor', index)})"
+        elif np.max(self.shift) < 0:
+            expression = f"({working})({expression} * {1 << -int(np.max(self.shift))})"
+        if self._right:
+            half = 1 << (self._right - 1)
+            expression = f"({working})(({working})({expression} + {c_int(half)}) >> {self._right})"
+        return self._clipped(c, working, expression, index)
+
+    def _clipped(self, c: Code, working: str, expression: str, index: str) -> str:
+        below, above = np.any(self._lowest < self.lo), np.any(self._highest > self.hi)
+        if not (below or above):
+            return expression
+        v = c.fresh("v")
+        c.line(f"{working} {v} = {expression};")
+        if below:
+            lo = self._bound(c, "lo", self.lo, index)
+            c.line(f"if ({v} < {lo}) {v} = {lo};")
+        if above:
+            hi = self._bound(c, "hi", self.hi, index)
+            c.line(f"if ({v} > {hi}) {v} = {hi};")
+        return v
+
+    def _bound(self, c: Code, key: str, bound: int | IntArray, index: str) -> str:
+        return c_int(int(bound)) if np.ndim(bound) == 0 else c.read(self, key, index)
+
+
+@dataclass(eq=False)
+class Lookup(Elementwise):
+    """y = table[clip((x >> shift) - base)], the shift rounding down: any function of one number."""
+
+    x: Op
+    values: IntArray
+    base: int
+    shift: int
+    frac: int
+
+    def __post_init__(self) -> None:
+        self.inputs = (self.x,)
+        self.type = Fixed(
+            self.x.type.shape, self.frac, int(self.values.min()), int(self.values.max())
+        )
+        self._first = (self.x.type.lowest >> self.shift) - self.base
+        self._last = (self.x.type.highest >> self.shift) - self.base
+
+    def run(self, *args: IntArray) -> IntArray:
+        index = np.clip((args[0] >> self.shift) - self.base, 0, len(self.values) - 1)
+        return np.asarray(self.values[index], dtype=np.int64)
+
+    def tables(self) -> dict[str, Table]:
+        return {"values": Table.of(self.values)}
+
+    def element(self, c: Code, index: str, value: str) -> str:
+        ends = (self.x.type.lowest, self.x.type.highest, self._first, self._last)
+        working = c.ctype(arithmetic_ctype(min(*ends, 0), max(*ends, len(self.values))))
+        position = f"({working})(({working}){value} >> {self.shift})"
+        if self.base:
+            position = f"({working})({position} - {c_int(self.base)})"
+        k, end = c.fresh("k"), len(self.values) - 1
+        c.line(f"{working} {k} = {position};")
+        if self._first < 0:
+            c.line(f"if ({k} < 0) {k} = 0;")
+        if self._last > end:
+            c.line(f"if ({k} > {c_int(end)}) {k} = {c_int(end)};")
+        return c.read(self, "values", k)
+
+
+def c_int(value: int) -> str:
+    """Spell an integer constant for C, on a target whose `int` may have 16 bits."""
+    text = str(value) if abs(value) <= 32767 else f"INT32_C({value})"
+    if value == -(2**31):
+        text = "(-INT32_C(2147483647) - 1)"
+    return f"({text})" if value < 0 and not text.startswith("(") else text

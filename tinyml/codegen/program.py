@@ -1,0 +1,376 @@
+"""The integer program: what is evaluated in Python is what runs on the chip."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit, softmax
+from sklearn.metrics import accuracy_score, r2_score
+
+from tinyml.codegen.fixed import IntArray, ctype_bytes
+from tinyml.codegen.graph import Graph
+from tinyml.codegen.ops.base import Elementwise, Op
+from tinyml.codegen.ops.elementwise import Input
+from tinyml.codegen.ops.heads import ArgMax, Identity, Sign, index_ctype
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+HEADS: dict[str, type[Op]] = {"argmax": ArgMax, "sign": Sign, "identity": Identity}
+N_SELFTEST_ROWS = 16
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How closely the integers follow the float model on calibration rows kept out of all ranges.
+
+    Attributes
+    ----------
+    n_rows, n_same : int
+        Rows compared, and those with the same predicted class (classifiers).
+    relative_error : float
+        Root mean square difference of the scores over the standard deviation of the float's.
+    """
+
+    n_rows: int
+    n_same: int | None
+    relative_error: float
+
+    @property
+    def text(self) -> str:
+        """One line for headers and summaries."""
+        if self.n_same is None:
+            return f"differs from the float model by {self.relative_error:.2%} of its spread on {self.n_rows} calibration rows"
+        return f"agrees with the float model on {self.n_same} of {self.n_rows} calibration rows"
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """A fitted model as a sequence of integer operations.
+
+    Made by `tinyml.compile`. Everything it answers is computed with the integers the chip computes
+    with, bit for bit.
+
+    Attributes
+    ----------
+    graph : Graph
+        The float model this program was made from.
+    input : Input
+        The op that stands for the raw features; ``input.type`` gives their C type and Q-format.
+    scores : Op
+        The op that yields the score vector.
+    head : {"argmax", "sign", "identity"}
+        What ``predict`` does with the scores.
+    classes : ndarray or None
+        The labels of a classifier, in the order of the scores; None for a regressor.
+    agreement : Agreement
+        Fidelity on calibration rows that took no part in choosing ranges.
+    """
+
+    graph: Graph
+    input: Input
+    scores: Op
+    head: str
+    classes: NDArray[Any] | None
+    description: str
+    whole_numbers: bool = False
+    agreement: Agreement = field(default=Agreement(0, None, 0.0))
+    selftest_rows: IntArray = field(default_factory=lambda: np.zeros((0, 0), dtype=np.int64))
+    formats: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "ops", tuple(_in_order(self.scores)))
+        object.__setattr__(self, "head_op", HEADS[self.head](self.scores))
+
+    ops: tuple[Op, ...] = field(init=False)
+    head_op: Op = field(init=False)
+
+    # Types ---------------------------------------------------------------------------------------
+
+    @property
+    def n_features(self) -> int:
+        """Number of features a row has."""
+        return self.input.type.size
+
+    @property
+    def n_outputs(self) -> int:
+        """Number of scores."""
+        return self.scores.type.size
+
+    @property
+    def has_predict(self) -> bool:
+        """Whether one number can be predicted; several outputs have scores only."""
+        return self.head != "identity" or self.n_outputs == 1
+
+    @property
+    def score_ctype(self) -> str:
+        """C type of one score."""
+        return self.scores.type.ctype
+
+    @property
+    def score_dtype(self) -> np.dtype[Any]:
+        """NumPy type of one score."""
+        return self.scores.type.dtype
+
+    @property
+    def predict_ctype(self) -> str:
+        """C type that ``<name>_predict`` returns."""
+        if self.head == "identity":
+            return self.score_ctype
+        return index_ctype(max(2, self.n_outputs))
+
+    @property
+    def output_frac(self) -> int:
+        """Fractional bits of the scores; may be negative."""
+        return self.scores.type.scalar_frac
+
+    @property
+    def input_limits(self) -> tuple[int, int]:
+        """Smallest and largest raw feature that `quantize` gives."""
+        limit = 2**23 - 1  # beyond it single precision skips integers
+        return max(self.input.type.lowest, -limit), min(self.input.type.highest, limit)
+
+    # Execution -----------------------------------------------------------------------------------
+
+    def quantize(self, X: Any) -> NDArray[Any]:
+        """Turn features into the integers the chip receives, in single precision as the C does.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Any real numbers; NaN becomes 0 and infinities the ends of the format.
+
+        Returns
+        -------
+        raw : ndarray of shape (n_samples, n_features)
+            With the dtype of the C input type.
+        """
+        X = self._rows(X)
+        lo, hi = (np.float32(v) for v in self.input_limits)
+        with np.errstate(over="ignore", invalid="ignore"):
+            scale = np.ldexp(np.float32(1), self.input.type.frac).astype(np.float32)
+            scaled = X.astype(np.float32) * scale
+        scaled = np.where(np.isnan(scaled), np.float32(0), np.clip(scaled, lo, hi))
+        return np.floor(scaled + np.float32(0.5)).astype(self.input.type.dtype)
+
+    def run(self, raw: Any) -> IntArray:
+        """Execute the program on raw features.
+
+        Parameters
+        ----------
+        raw : array-like of int, shape (n_samples, n_features)
+            Any values of the C input type.
+
+        Returns
+        -------
+        scores : ndarray of int64, shape (n_samples, n_outputs)
+            Exactly what ``<name>_scores`` writes; in units of ``2**-output_frac``.
+        """
+        raw = self._rows(raw)
+        t = self.input.type
+        if raw.dtype.kind not in "iu" or np.any((raw < t.lowest) | (raw > t.highest)):
+            raise ValueError(f"The 'raw' parameter of run must hold integers of type {t.ctype}.")
+        value = np.asarray(raw, dtype=np.int64)
+        for op in self.ops[1:]:
+            value = op.run(value)
+            assert np.all((value >= op.type.lo) & (value <= op.type.hi)), f"{op} broke its bounds"
+        return value
+
+    def decide(self, scores: IntArray) -> IntArray:
+        """Apply the head to a score array: exactly what ``<name>_predict`` returns.
+
+        Parameters
+        ----------
+        scores : ndarray of int64, shape (n_samples, n_outputs)
+
+        Returns
+        -------
+        decisions : ndarray of int64, shape (n_samples,)
+        """
+        return self.head_op.run(scores)[:, 0]
+
+    def _rows(self, X: Any) -> NDArray[Any]:
+        X = np.asarray(X)
+        if X.ndim != 2 or X.shape[1] != self.n_features:
+            raise ValueError(
+                f"The program expects rows of {self.n_features} features, an array of shape "
+                f"(n_samples, {self.n_features}). Got shape {X.shape} instead."
+            )
+        if X.dtype.kind not in "biuf":
+            try:
+                X = X.astype(np.float64)
+            except (TypeError, ValueError) as error:
+                raise ValueError(
+                    f"The program expects numeric features. Got dtype {X.dtype} instead."
+                ) from error
+        return X
+
+    # In the user's own terms ---------------------------------------------------------------------
+
+    def decision_function(self, X: Any) -> NDArray[np.float64]:
+        """Return the scores as real numbers.
+
+        Returns
+        -------
+        scores : ndarray of shape (n_samples,) or (n_samples, n_outputs)
+            One-dimensional where there is one score.
+        """
+        scores = self.scores.type.to_float(self.run(self._checked(X)))
+        return scores[:, 0] if self.n_outputs == 1 else scores
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """Predict labels, or target values of a regressor, as the chip does.
+
+        Warns with the number of rows that had to be saturated or rounded where features are whole
+        numbers.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
+        """
+        if self.classes is None:
+            return self.decision_function(X)
+        return self.classes[self.decide(self.run(self._checked(X)))]
+
+    def predict_proba(self, X: Any) -> NDArray[np.float64]:
+        """Return class probabilities computed on the host from the integer scores.
+
+        The C gives scores only, except where scores are probabilities.
+
+        Returns
+        -------
+        p : ndarray of shape (n_samples, n_classes)
+        """
+        link = self.graph.link
+        if link is None:
+            raise AttributeError(f"{self.description} gives no probabilities.")
+        scores = self.scores.type.to_float(self.run(self._checked(X)))
+        return _probabilities(link, scores)
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return the accuracy of a classifier, or R² of a regressor, on `X` and `y`."""
+        metric = r2_score if self.classes is None else accuracy_score
+        return float(metric(y, self.predict(X), sample_weight=sample_weight))
+
+    def _checked(self, X: Any) -> NDArray[Any]:
+        raw = self.quantize(X)
+        if self.whole_numbers:
+            X = self._rows(X)
+            n = int(np.any(X != raw, axis=1).sum())
+            if n:
+                t = self.input.type
+                warnings.warn(
+                    f"{n} of {len(X)} rows were saturated or rounded to whole numbers in "
+                    f"[{t.lowest}, {t.highest}], the range this program was compiled for.",
+                    stacklevel=3,
+                )
+        return raw
+
+    # What it is ----------------------------------------------------------------------------------
+
+    @property
+    def table_bytes(self) -> int:
+        """Bytes of constant tables in flash, as stored."""
+        return sum(t.nbytes for op in self.ops for t in op.tables().values())
+
+    @property
+    def narrow_share(self) -> float:
+        """Share of the table bytes that hold 8-bit values."""
+        tables = [t for op in self.ops for t in op.tables().values()]
+        narrow = sum(t.nbytes for t in tables if ctype_bytes(t.ctype) == 1)
+        return narrow / max(1, sum(t.nbytes for t in tables))
+
+    @property
+    def buffer_bytes(self) -> int:
+        """Bytes of buffers alive at once inside ``<name>_predict``, the input row not counted."""
+        return self.scores.type.nbytes + _peak(self.scores)
+
+    def summary(self) -> str:
+        """Return a table of the ops: format, storage, bytes and cost."""
+        rows = [("op", "shape", "type", "frac", "table bytes", "cost")]
+        for op in self.ops:
+            size = sum(t.nbytes for t in op.tables().values())
+            shape = "x".join(map(str, op.type.shape))
+            rows.append((type(op).__name__, shape, op.type.ctype, _frac_text(op), str(size), op.cost))
+        widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
+        lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
+        lines.insert(1, "-" * max(map(len, lines)))
+        total = f"{self.table_bytes} bytes of tables, {self.buffer_bytes} bytes of buffers"
+        return "\n".join([self.description, *lines, f"{total}; {self.agreement.text}"])
+
+    def __repr__(self) -> str:
+        return f"<Program {self.description}: {self.n_features} features, {self.table_bytes} bytes of tables>"
+
+    # Out to C ------------------------------------------------------------------------------------
+
+    def to_c(self, name: str = "model") -> str:
+        """Return the program as one self-contained C99 header; the same text every time.
+
+        Parameters
+        ----------
+        name : str
+            Prefix of every identifier.
+        """
+        from tinyml.codegen.export import header
+
+        return header(self, name)
+
+    def export(self, path: str | Path, name: str = "model", kind: str = "header") -> Path:
+        """Write the program for a C project or as an Arduino library.
+
+        Parameters
+        ----------
+        path : str or Path
+            Folder to write into; it is made if it does not exist.
+        name : str
+            Prefix of every identifier and name of the files.
+        kind : {"header", "arduino"}
+            One header file, or an Arduino library in ``path/name``.
+
+        Returns
+        -------
+        path : Path
+            The header, or the library's folder.
+        """
+        from tinyml.codegen.export import export
+
+        return export(self, path, name, kind)
+
+
+def _in_order(op: Op) -> list[Op]:
+    return [o for source in op.inputs for o in _in_order(source)] + [op]
+
+
+def _peak(op: Op) -> int:
+    """Bytes of buffers alive while `op` is computed, its own result not counted."""
+    (source,) = op.inputs
+    if isinstance(source, Input):
+        return 0
+    if isinstance(op, Elementwise):
+        return _peak(source)
+    return source.type.nbytes + _peak(source)
+
+
+def _frac_text(op: Op) -> str:
+    lo, hi = int(np.min(op.type.frac)), int(np.max(op.type.frac))
+    return str(lo) if lo == hi else f"{lo}..{hi}"
+
+
+def _probabilities(link: str, scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    if link == "softmax":
+        return np.asarray(softmax(scores, axis=1))
+    if link == "expit" and scores.shape[1] == 1:
+        p = expit(scores)
+        return np.hstack([1 - p, p])
+    p = np.asarray(expit(scores)) if link == "expit" else np.maximum(scores, 0.0)
+    total = p.sum(axis=1, keepdims=True)
+    uniform = np.full_like(p, 1 / p.shape[1])
+    return np.divide(p, total, out=uniform, where=total > 0)
