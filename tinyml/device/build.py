@@ -69,7 +69,7 @@ class CModel:
     ----------
     name : str
         Prefix of every identifier.
-    sources : mapping of str to str
+    sources : dict of str to str
         Text of ``<name>.h``, ``<name>.c`` and whatever else the export consists of.
     input_ctype, score_ctype : str
         Element types of a row and of the score vector.
@@ -80,7 +80,7 @@ class CModel:
     """
 
     name: str
-    sources: Mapping[str, str]
+    sources: dict[str, str]
     input_ctype: str
     score_ctype: str
     predict_ctype: str | None
@@ -95,7 +95,7 @@ class CModel:
         return cls(
             name=name,
             sources=sources(program, name),
-            input_ctype=program.input.ctype,
+            input_ctype=program.input.type.ctype,
             score_ctype=program.score_ctype,
             predict_ctype=program.predict_ctype if program.has_predict else None,
             n_features=program.n_features,
@@ -189,7 +189,7 @@ def compile_host(
         model.write(folder)
     (folder / "main.c").write_text(main, encoding="utf-8")
     units = [file for model in models for file in model.sources if file.endswith(".c")]
-    command = (cc, "-std=c99", "-O1", "-g", *STRICT, *checks, "-c")
+    command = (cc, "-std=c99", "-O1", *STRICT, *checks, "-c")
     _each(lambda unit: run_tool([*command, unit], cwd=folder), [*units, "main.c"])
     objects = [_object(unit) for unit in [*units, "main.c"]]
     run_tool([cc, *checks, *objects, "-o", "program"], cwd=folder)

@@ -82,6 +82,8 @@ def run_models_host(
     compiler: str | None = None,
 ) -> list[Outputs]:
     """`run_host` for models that are C already."""
+    if not models:
+        return []
     main = _driver(models, [_run_function(model) for model in models])
     lengths = [len(raw) for raw in raws]
     rows = [

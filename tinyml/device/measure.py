@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from tinyml.device.boards import Board, get_board
 from tinyml.device.build import (
+    ARDUINO,
     FLAGS,
     OS,
     AvrBuild,
@@ -177,8 +178,8 @@ def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 @dataclass(frozen=True)
-class _Expected:
-    """What Python says about the rows."""
+class Expected:
+    """What Python says about the rows; `decisions` is None where there is no predict."""
 
     scores: NDArray[np.int64]
     decisions: NDArray[np.int64] | None
@@ -225,13 +226,23 @@ def measure(
     >>> program = tinyml.compile(model, X)  # doctest: +SKIP
     >>> print(tinyml.measure(program, X_test, board="uno"))  # doctest: +SKIP
     """
-    board = get_board(board)
-    chosen = _chosen_flags(flags)
+    board, chosen = get_board(board), _chosen_flags(flags)
     raw = _spread(np.asarray(program.quantize(X)), n_rows)
     scores = program.run(raw)
-    expected = _Expected(scores, program.decide(scores) if program.has_predict else None)
+    decisions = program.decide(scores) if program.has_predict else None
     model = CModel.of(program, "model")
-    first, *others = (_figures(model, board, one, raw, expected) for one in chosen)
+    return measure_model(model, raw, Expected(scores, decisions), board, chosen)
+
+
+def measure_model(
+    model: CModel,
+    raw: NDArray[np.generic],
+    expected: Expected,
+    board: Board,
+    chosen: Sequence[Flags] = (OS, ARDUINO),
+) -> Report:
+    """`measure` for a model that is C already, integer rows, and the answers they should get."""
+    first, *others = (_figures(model, board, flags, raw, expected) for flags in chosen)
     return Report(
         **asdict(first),
         board=board.name,
@@ -262,7 +273,7 @@ def _spread(raw: NDArray[np.generic], n_rows: int | None) -> NDArray[np.generic]
 
 
 def _figures(
-    model: CModel, board: Board, flags: Flags, raw: NDArray[np.generic], expected: _Expected
+    model: CModel, board: Board, flags: Flags, raw: NDArray[np.generic], expected: Expected
 ) -> Figures:
     with AvrBuild(board, flags) as avr:
         sizes = _sizes(avr, model)
@@ -330,7 +341,7 @@ def _simulate(avr: AvrBuild, model: CModel, raw: NDArray[np.generic]) -> Run:
     return run_bench(elf, avr.board, [model], [raw], scores=scores)[0]
 
 
-def _compare(run: Run, expected: _Expected, flags: Flags) -> None:
+def _compare(run: Run, expected: Expected, flags: Flags) -> None:
     pairs = (
         ("scores", run.scores, expected.scores),
         ("predict", run.decisions, expected.decisions),

@@ -160,10 +160,13 @@ static void run_bench(avr_t *avr, uint64_t limit)
             fail("row %llu: no answer after %llu cycles", (unsigned long long)bench.total_rows - bench.in_row,
                  (unsigned long long)limit);
     }
-    if (!bench.finished)
-        fail("row %llu: the program crashed at address 0x%x with its stack pointer at 0x%x",
-             (unsigned long long)bench.total_rows - (bench.total_rows > 0), (unsigned)avr->pc,
-             stack_pointer(avr));
+    if (bench.finished)
+        return;
+    unsigned long long row = bench.total_rows - (bench.total_rows > 0);
+    if (state == cpu_Done)
+        fail("row %llu: the program went to sleep", row);
+    fail("row %llu: the program crashed at address 0x%x with its stack pointer at 0x%x", row,
+         (unsigned)avr->pc, stack_pointer(avr));
 }
 
 /* --- serial ----------------------------------------------------------------------------------- */

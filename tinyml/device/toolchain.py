@@ -27,8 +27,10 @@ _HOME_FOLDERS = (
     ".platformio/packages/toolchain-atmelavr/bin",
 )
 _SYSTEM_FOLDERS = ("/usr/local/bin", "/usr/bin", "/opt/homebrew/bin", "/opt/local/bin")
+# What compilers, linkers and sanitizers say when it matters, and the frame a sanitizer stopped in.
 _COMPLAINT = re.compile(
-    r"\b(?:error|undefined reference|overflowed|warning|truncated|will not fit)\b"
+    r"\b(?:error|ERROR|undefined reference|overflowed|warning|truncated|not within|will not fit)\b"
+    r"| in \w+_(?:scores|predict|quantize)\b"
 )
 
 
@@ -122,8 +124,12 @@ def shorten(complaint: str, folder: Path | None = None, limit: int = 400) -> str
 
 
 def _private_folders() -> list[Path]:
-    versions = [sorted(Path.home().glob(pattern), reverse=True) for pattern in _HOME_FOLDERS]
-    return [folder for newest_first in versions for folder in newest_first]
+    found = [Path.home().glob(pattern) for pattern in _HOME_FOLDERS]
+    return [folder for group in found for folder in sorted(group, key=_version, reverse=True)]
+
+
+def _version(folder: Path) -> list[int]:
+    return [int(digits) for digits in re.findall(r"\d+", folder.parent.name)]
 
 
 def _plain_environment() -> dict[str, str]:
