@@ -137,12 +137,14 @@ def test_joblib_and_pickle_files_need_trust(tinyml, fitted, data, tmp_path):
     joblib.dump(fitted, tmp_path / "a.joblib")
     (tmp_path / "b.pkl").write_bytes(pickle.dumps(fitted))
     for name in ("a.joblib", "b.pkl"):
-        arguments = compile_to(tmp_path / "out", tmp_path / name, data, "--target", "kind")
+        out = tmp_path / f"{name}-out"
+        arguments = compile_to(out, tmp_path / name, data, "--target", "kind")
         code, _, err = tinyml(*arguments)
         assert code == 1
         assert "can run any code" in err
-        assert not (tmp_path / "out").exists()
+        assert not out.exists()
         assert tinyml(*arguments, "--trust")[0] == 0
+        assert out.exists()
 
 
 class Stranger(KNeighborsClassifier):
@@ -197,7 +199,7 @@ def test_model_that_cannot_be_lowered(tinyml, data, tmp_path):
 
 def read(path, text, target=None, header=None):
     path.write_text(text)
-    return cli._read_csv(path, target, header)
+    return cli._features_of(None, cli._read_csv(path, target, header), target, path)
 
 
 @pytest.mark.parametrize(
@@ -212,13 +214,13 @@ def read(path, text, target=None, header=None):
     ],
 )
 def test_csv_shapes(tmp_path, text, target, header):
-    frame = read(tmp_path / "rows.csv", text, target, header)
-    np.testing.assert_array_equal(frame.to_numpy(), [[1.0, 2.0], [3.0, 4.0]])
+    X = read(tmp_path / "rows.csv", text, target, header)
+    np.testing.assert_array_equal(X, [[1.0, 2.0], [3.0, 4.0]])
 
 
 def test_empty_cells_are_missing_values(tmp_path):
-    frame = read(tmp_path / "rows.csv", "a,b\n1,\n3,4\n")
-    assert np.isnan(frame.to_numpy()).sum() == 1
+    X = read(tmp_path / "rows.csv", "a,b\n1,\n3,4\n")
+    assert np.isnan(X).sum() == 1
 
 
 def test_columns_are_taken_by_name_where_the_model_has_names(tinyml, data, tmp_path):

@@ -139,7 +139,7 @@ def demo(out: Path, board: str) -> None:
     with _step(console, "Predict the held-out rows"):
         exact, fixed = model.score(X_test, y_test), program.score(X_test, y_test)
     with _step(console, "Write the Arduino library"):
-        program.export(out, "digits", kind="arduino")
+        library = program.export(out, "digits", kind="arduino")
     report = _demo_measurement(console, program, X_test, board)
     console.print(
         f"\nTrained on {len(X_train)} rows. Accuracy on {len(X_test)} held-out rows: "
@@ -147,7 +147,9 @@ def demo(out: Path, board: str) -> None:
     )
     if report is not None:
         click.echo(report)
-    console.print(f"\nThe library is in {out}: copy it into the Arduino IDE's libraries folder.")
+    console.print(
+        f"\nThe library is in {library}: copy it into the Arduino IDE's libraries folder."
+    )
 
 
 def _demo_model() -> Any:
@@ -167,7 +169,7 @@ def _demo_measurement(console: Any, program: Any, X: Any, board: str) -> Any:
 
     try:
         with _step(console, f"Build it and run {len(X)} rows on a simulated {board}"):
-            return tinyml.measure(program, X, board=board)
+            return tinyml.measure(program, X, board=board, n_rows=None)
     except ToolNotFound as error:
         console.print(f"\nNot measured: {error}")
         return None
@@ -187,24 +189,22 @@ def compile_command(
     """Compile MODEL (a .skops file, or with --trust a joblib or pickle file) to C."""
     name = name or _c_name(model.stem)
     program, _ = _compiled(model, board=board, **options)
-    program.export(out, name, kind=kind)
+    written = program.export(out, name, kind=kind)
     click.echo(program.summary())
-    click.echo(f"\n{name} is in {out}.")
+    click.echo(f"\nWritten: {written}")
 
 
 @commands.command()
 @_model_options
 @click.option("--board", default="uno", show_default=True, callback=_known_board)
-@click.option(
-    "--rows", default=500, show_default=True, help="How many rows to run, from the first."
-)
+@click.option("--rows", default=500, show_default=True, help="How many rows of the CSV to run.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def measure(model: Path, board: str, rows: int, as_json: bool, **options: Any) -> None:
     """Compile MODEL and run it on a simulated board: flash, RAM, stack, cycles, milliseconds."""
     import tinyml
 
     program, X = _compiled(model, board=board, **options)
-    report = tinyml.measure(program, X[:rows], board=board)
+    report = tinyml.measure(program, X, board=board, n_rows=rows)
     if as_json:
         click.echo(json.dumps(report.to_dict(), indent=2))
     else:
@@ -277,7 +277,7 @@ def _compiled(
     import tinyml
 
     estimator = _load_model(model, trust)
-    X = _features_of(estimator, _read_csv(data, target, header), data)
+    X = _features_of(estimator, _read_csv(data, target, header), target, data)
     return tinyml.compile(estimator, X, bits=BITS[bits], board=board), X
 
 
@@ -323,7 +323,7 @@ def _load_skops(path: Path, trust: bool) -> Any:
 
 
 def _read_csv(path: Path, target: str | None, header: bool | None) -> Any:
-    """Return the feature columns as a DataFrame, its columns named where the file names them."""
+    """Return all columns as a DataFrame, named where the file names them."""
     try:
         import pandas as pd
     except ImportError:
@@ -338,7 +338,7 @@ def _read_csv(path: Path, target: str | None, header: bool | None) -> Any:
         raise click.ClickException(f"{path} cannot be read as a CSV file: {error}") from error
     if frame.empty:
         raise click.ClickException(f"{path} holds no rows.")
-    return _numeric(_without_target(frame, target, path), path)
+    return frame
 
 
 def _is_header(cells: Any, target: str | None) -> bool:
@@ -378,11 +378,13 @@ def _numeric(frame: Any, path: Path) -> Any:
     return frame.astype("float64")
 
 
-def _features_of(estimator: Any, frame: Any, path: Path) -> Any:
+def _features_of(estimator: Any, frame: Any, target: str | None, path: Path) -> Any:
     """Return the columns that the model was fitted on, in its order."""
+    frame = _without_target(frame, target, path)
     names = getattr(estimator, "feature_names_in_", None)
     if names is not None and set(names) <= set(frame.columns):
-        return frame[list(names)]
+        return _numeric(frame[list(names)], path)
+    frame = _numeric(frame, path)
     expected = getattr(estimator, "n_features_in_", frame.shape[1])
     if frame.shape[1] != expected:
         raise click.ClickException(
