@@ -7,7 +7,7 @@ they are run on the calibration rows and the cheapest one that is accurate enoug
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -60,7 +60,7 @@ class DecayFormat:
 
 LADDERS: dict[type, tuple[Any, ...]] = {
     Affine: (
-        AffineFormat(8, 8, 0.01),
+        AffineFormat(8, 8, 0.015),
         AffineFormat(8, 8, 0.0),
         AffineFormat(8, 16, 0.0),
         AffineFormat(16, 16, 0.0),
@@ -263,7 +263,8 @@ class _Product:
         seen = np.clip(self.raw, self.clip_lo, self.clip_hi)
         self.reach = np.maximum(1, np.abs(seen).max(axis=0, initial=1))
         self.seen_lo = int(seen.min(initial=0))
-        self.limit = 2 ** (self.fmt.input_bits - 1) - 1
+        spare = 0 if self.seen_lo >= 0 and self.fmt.input_bits == 8 else 1  # unsigned if it can be
+        self.limit = 2 ** (self.fmt.input_bits - spare) - 1
         self.weight_limit = 2 ** (self.fmt.weight_bits - 1) - 1
         self.reference = np.ldexp(seen.astype(np.float64), -frac) @ self.weights.T + self.bias
         spread = self.reference.std(axis=0).mean() if len(seen) else 0.0
@@ -281,24 +282,54 @@ class _Product:
             for sum_bits in (16, 24, 32):
                 yield from self._with(self._uniform(), sum_bits)
 
-    def error(self, op: MatVec) -> float:
+    def error(self, op: MatVec, u: IntArray | None = None) -> float:
         """Return the root mean square error on calibration rows over the spread of the result."""
-        got = op.type.to_float(_run_between(self.x, op, self.raw))
+        u = _run_between(self.x, op.x, self.raw) if u is None else u
+        got = op.type.to_float(op.run(u))
         return float(np.sqrt(np.mean((got - self.reference) ** 2))) / self.spread
+
+    def product(self, u: Op, seen: IntArray, frac: int, sum_bits: int) -> MatVec | None:
+        """Return the product on one grid if its sum is proven to fit, else None.
+
+        Weights saturate, and the bias takes up what rounding changes for the mean row.
+        """
+        scaled = self.weights * np.ldexp(1.0, -np.broadcast_to(u.type.frac, u.type.shape))
+        rounded = np.floor(np.ldexp(scaled, frac) + 0.5)
+        rounded = np.clip(rounded, -self.weight_limit, self.weight_limit)
+        change = np.ldexp(scaled, frac) - rounded
+        offset = np.floor(np.ldexp(self.bias, frac) + change @ seen.mean(axis=0) + 0.5)
+        bound = np.maximum(np.abs(rounded * u.type.lo), np.abs(rounded * u.type.hi)).sum(axis=1)
+        if np.any(bound + np.abs(offset) >= 2.0 ** (sum_bits - 1)):
+            return None
+        return MatVec(u, rounded.astype(np.int64), offset.astype(np.int64), frac)
 
     def _as_is(self) -> bool:
         """Whether x needs no conditioning: narrow enough, and nothing clips."""
         return not self.clips and self.x.type.dtype.itemsize * 8 <= self.fmt.input_bits
 
     def _with(self, u: Op, sum_bits: int) -> Iterator[MatVec]:
-        """Yield the product with the finest weights whose sum fits, if a sensible one does."""
-        shifted = self.weights * np.ldexp(1.0, -np.broadcast_to(u.type.frac, u.type.shape))
-        frac = grid(shifted, self.fmt.weight_bits)
-        while (op := _matvec(u, shifted, self.bias, frac, sum_bits)) is None:
-            frac -= 1
-            if np.abs(shifted).max() * 2.0**frac < 1:
-                return
-        yield op
+        """Yield the product of u on the best grid whose sum fits, if a sensible one does."""
+        seen = _run_between(self.x, u, self.raw)
+        scaled = self.weights * np.ldexp(1.0, -np.broadcast_to(u.type.frac, u.type.shape))
+        finest = grid(scaled, self.fmt.weight_bits)
+        yield from self._best(lambda frac: (u, seen, frac, sum_bits), finest)
+
+    def _best(self, attempt: Callable[[int], Any], finest: int) -> Iterator[MatVec]:
+        """Yield the most accurate attempt.
+
+        On grids finer than the `finest` that holds every weight the largest saturate. That pays
+        where these belong to columns that hardly ever vary.
+        """
+        found: list[tuple[float, MatVec]] = []
+        for frac in range(finest + 4, finest - 8, -1):
+            arguments = attempt(frac)
+            op = self.product(*arguments) if arguments else None
+            if op is not None:
+                found.append((self.error(op, arguments[1]), op))
+            if op is not None and frac <= finest:
+                break
+        if found:
+            yield min(found, key=lambda f: f[0])[1]
 
     def _uniform(self) -> Op:
         """Condition with one shift and one clip for all columns."""
@@ -324,18 +355,16 @@ class _Product:
         with np.errstate(divide="ignore"):
             room = np.log2(self.weight_limit) - np.log2(largest)
         finest = int(np.floor((room - least).min()))
-        for frac in range(finest, finest - 40, -1):
+
+        def attempt(frac: int) -> Any:
             fitting = np.floor(np.minimum(room - frac, 0.0))
             shift = np.maximum(least, np.where(np.isfinite(fitting), fitting, 0)).astype(np.int64)
-            if np.all(shift == shift[0]) or shift.min() < -14:
-                continue
-            u = self._shifted(shift)
-            if u is not None:
-                scaled = self.weights * np.ldexp(1.0, -np.asarray(u.type.frac))
-                op = _matvec(u, scaled, self.bias, frac, sum_bits)
-                if op is not None:
-                    yield op
-                    return
+            u = self._shifted(np.clip(shift, -14, None))
+            if u is None or np.all(shift == shift[0]):
+                return None
+            return u, _run_between(self.x, u, self.raw), frac, sum_bits
+
+        yield from self._best(attempt, finest)
 
     def _shifted(self, shift: IntArray) -> Op | None:
         lo, hi = (0 if self.seen_lo >= 0 else -self.limit), self.limit
@@ -350,16 +379,6 @@ class _Product:
 
 def _bits(value: int) -> int:
     return value.bit_length()
-
-
-def _matvec(u: Op, weights: Floats, bias: Floats, frac: int, sum_bits: int) -> MatVec | None:
-    """Return the product if its sum is proven to fit, else None."""
-    rounded = np.floor(np.ldexp(weights, frac) + 0.5)
-    offset = np.floor(np.ldexp(bias, frac) + 0.5)
-    bound = np.maximum(np.abs(rounded * u.type.lo), np.abs(rounded * u.type.hi)).sum(axis=1)
-    if np.any(bound + np.abs(offset) >= 2.0 ** (sum_bits - 1)):
-        return None
-    return MatVec(u, rounded.astype(np.int64), offset.astype(np.int64), frac)
 
 
 def _narrow_together(x: Op, limit: int, reach: float) -> Op:

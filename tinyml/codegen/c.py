@@ -124,14 +124,20 @@ class Printer:
         return f"{self.prefix}_read_{short}({table} + {index})"
 
     def cursor(self, op: Op, table: str, offset: str = "0") -> tuple[str, str]:
-        """Declare a pointer into a table; return its name and the expression that reads and steps."""
+        """Declare a pointer into a table; return its name and the function that reads and steps it."""
         ctype = self._tables[id(op)][table].ctype
         short = _short(ctype)
         self._need(f"next_{short}", f"next{8 * ctype_bytes(ctype)}", ctype)
         pointer = self.fresh(table[0])
         start = self.name(op, table) + ("" if offset == "0" else f" + {offset}")
         self.line(f"const {ctype} *{pointer} = {start};")
-        return pointer, f"{self.prefix}_next_{short}(&{pointer})"
+        return pointer, f"{self.prefix}_next_{short}"
+
+    def routine(self, op: Op, fragment: str, **fields: str) -> str:
+        """Print a fragment of the run time as a function that belongs to `op`; return its name."""
+        function = self.name(op, fragment)
+        self._fragments[function] = self._fragment(fragment, function=function, **fields)
+        return function
 
     # Fragments -----------------------------------------------------------------------------------
 
@@ -140,7 +146,7 @@ class Printer:
         if key not in self._fragments:
             self._fragments[key] = self._fragment(fragment, ctype)
 
-    def _fragment(self, fragment: str, ctype: str = "int8_t") -> str:
+    def _fragment(self, fragment: str, ctype: str = "int8_t", **fields: str) -> str:
         text = resources.files("tinyml.codegen").joinpath("runtime", f"{fragment}.h").read_text()
         return Template(text).substitute(
             name=self.prefix,
@@ -148,6 +154,7 @@ class Printer:
             short=_short(ctype),
             type=ctype,
             access={8: "byte", 16: "word", 32: "dword"}[8 * ctype_bytes(ctype)],
+            **fields,
         )
 
     # The parts of a file -------------------------------------------------------------------------
@@ -207,12 +214,12 @@ class Printer:
             for op in self.program.ops
             for key, table in self._tables[id(op)].items()
         )
-        fragments = [self._fragment("tables"), *(self._fragments[k] for k in sorted(self._fragments))]
+        fragments = [self._fragment("tables"), *self._fragments.values()]
         parts = [assertions, *fragments, tables, *functions]
         return "\n".join(part for part in parts if part)
 
     def _table(self, name: str, table: Table) -> str:
-        values = ", ".join(c_int(int(v)) for v in table.values.ravel())
+        values = ", ".join(_entry(int(v)) for v in table.values.ravel())
         body = textwrap.fill(values, 100, initial_indent="    ", subsequent_indent="    ")
         size = table.values.size
         return f"static const {table.ctype} {name}[{size}] {self.prefix.upper()}_TABLE = {{\n{body}\n}};\n"
@@ -229,7 +236,7 @@ class Printer:
         self._lines = []
         for op in self.program.ops:
             start = len(self._lines)
-            self._used = {"x", "leaf", "sum", "pair", "n", "k"}
+            self._used = {"x", "leaf", "sum", "first", "pair", "n", "k"}
             op.declare(self)
             if len(self._lines) > start:
                 self._lines.append("")
@@ -251,7 +258,7 @@ class Printer:
 
     def _store(self, buffer: str, op: Op) -> Store:
         ctype = op.type.ctype
-        return Store(lambda i, value: self.line(f"{buffer}[{i}] = ({ctype})({value});"), buffer)
+        return Store(lambda i, value: self.line(f"{buffer}[{i}] = ({ctype}){_atom(value)};"), buffer)
 
     def _produce(self, op: Op, store: Store) -> None:
         """Write what computes `op`; its source lives in a buffer only where it must.
@@ -263,7 +270,7 @@ class Printer:
         if isinstance(source, Input):
             op.emit(self, store, Ref("x"))
         elif isinstance(op, Elementwise):
-            fused = Store(lambda i, value: store(i, op.element(self, i, f"({value})")))
+            fused = Store(lambda i, value: store(i, op.element(self, i, _atom(value))))
             self._produce(source, fused)
         else:
             buffer = self.fresh("v")
@@ -301,7 +308,8 @@ class Printer:
 
     def _label(self, signature: str) -> str:
         """Names end to end in one string, and where each begins; behind the last stands an empty one."""
-        names = [str(c) for c in self.program.classes or ()]
+        assert self.program.classes is not None
+        names = [str(c) for c in self.program.classes]
         sizes = [len(n.encode("utf-8", "surrogatepass")) + 1 for n in names]
         starts = Table(np.concatenate([[0], np.cumsum(sizes)]), "uint16_t")
         strings = "\n".join(f'    {c_string(n)} "\\0"' for n in names)
@@ -313,6 +321,16 @@ class Printer:
             start = self._read("uint16_t", f"{self.prefix}_name_starts", "k")
             self.line(f"return {self.prefix}_names + {start};")
         return tables + "\n" + text[0]
+
+
+def _entry(value: int) -> str:
+    """Spell a table entry: unlike in an expression, a sign needs no parentheses there."""
+    return str(value) if abs(value) <= 32767 else c_int(value)
+
+
+def _atom(expression: str) -> str:
+    """Put parentheses around what is more than one name or number."""
+    return expression if re.fullmatch(r"\w+", expression) else f"({expression})"
 
 
 def _short(ctype: str) -> str:

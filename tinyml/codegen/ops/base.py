@@ -85,7 +85,10 @@ class Code(Protocol):
         """Return the expression of one element of a table of `op`."""
 
     def cursor(self, op: Op, table: str, offset: str = "0") -> tuple[str, str]:
-        """Declare a pointer into a table; return its name and the expression that reads and steps."""
+        """Declare a pointer into a table; return its name and the function that reads and steps it."""
+
+    def routine(self, op: Op, fragment: str, **fields: str) -> str:
+        """Print a fragment of the run time as a function that belongs to `op`; return its name."""
 
 
 class Op:

@@ -59,7 +59,7 @@ class SquaredDistance(Op):
 
     def emit(self, c: Code, store: Store, *args: Ref) -> None:
         (x,) = args
-        _, point = c.cursor(self, "points")
+        p, step = c.cursor(self, "points")
         wide = c.ctype(arithmetic_ctype(min(0, self._low), self._high + (1 << self.shift >> 1)))
         total = c.ctype(arithmetic_ctype(0, self.type.highest))
         square = "int16_t" if self._top**2 < 2**15 else "int32_t"
@@ -68,7 +68,7 @@ class SquaredDistance(Op):
             c.line(f"{total} {acc} = 0;")
             with c.loop("k", self.points.shape[1]) as k:
                 d = c.fresh("d")
-                c.line(f"{wide} {d} = {self._difference(wide, x(k), point)};")
+                c.line(f"{wide} {d} = {self._difference(wide, x(k), f'{step}(&{p})')};")
                 if self._clips:
                     c.line(f"if ({d} < {c_int(-self.limit)}) {d} = {c_int(-self.limit)};")
                     c.line(f"if ({d} > {c_int(self.limit)}) {d} = {c_int(self.limit)};")

@@ -75,24 +75,53 @@ class MatVec(Op):
 
     def emit(self, c: Code, store: Store, *args: Ref) -> None:
         (x,) = args
-        _, weight = c.cursor(self, "weights")
-        column = c.cursor(self, "columns")[1] if self.sparse else None
+        w, step = c.cursor(self, "weights")
+        if self.sparse:
+            columns, step_column = c.cursor(self, "columns")
+            row = self._sparse_routine(c, step, step_column)
+        else:
+            row, passes = self._dense_routine(c, step)
         with c.loop("i", self.type.size) as i:
-            acc, accumulator = c.fresh("acc"), c.ctype(self.accumulator)
             start = c.read(self, "bias", i) if np.any(self.bias) else "0"
-            c.line(f"{accumulator} {acc} = {start};")
-            if column is None:
-                with c.loop("j", self.weights.shape[1]) as j:
-                    c.line(self._accumulate(c, acc, weight, x(j)))
+            if self.sparse:
+                n = c.read(self, "counts", i)
+                store(i, f"{row}({start}, &{w}, &{columns}, {x.name}, {n})")
             else:
-                n = c.fresh("n")
-                counter = "uint8_t" if np.max(np.count_nonzero(self.weights, axis=1)) < 256 else "uint16_t"
-                with c.block(f"for ({counter} {n} = {c.read(self, 'counts', i)}; {n} > 0; {n}--)"):
-                    c.line(self._accumulate(c, acc, weight, x(column)))
-            store(i, acc)
+                store(i, f"{row}({start}, &{w}, {x.name}, {passes})")
 
-    def _accumulate(self, c: Code, acc: str, weight: str, x: str) -> str:
-        accumulator, product = c.ctype(self.accumulator), self.product
-        return (
-            f"{acc} = ({accumulator})({acc} + ({product})(({product}){weight} * ({product}){x}));"
-        )
+    def _types(self, c: Code, step: str) -> dict[str, str]:
+        return {
+            "sum": c.ctype(self.accumulator),
+            "weight": self.tables()["weights"].ctype,
+            "x": self.x.type.ctype,
+            "product": self.product,
+            "next": step,
+        }
+
+    def _sparse_routine(self, c: Code, step: str, step_column: str) -> str:
+        tables = self.tables()
+        column, count = tables["columns"].ctype, tables["counts"].ctype.replace("int8", "uint8")
+        fields = {"column": column, "count": count, "next_column": step_column}
+        return c.routine(self, "sparse", **self._types(c, step), **fields)
+
+    def _dense_routine(self, c: Code, step: str) -> tuple[str, int]:
+        """Return the routine of one row and how many passes it is to make."""
+        types, n = self._types(c, step), self.weights.shape[1]
+        if types["weight"] != "int8_t" or types["x"] not in ("int8_t", "uint8_t"):
+            return c.routine(self, "dot", **types, count=_count_ctype(n)), n
+        unroll = next(u for u in (2, 1) if n % u == 0)
+        short = n // unroll < 256
+        carry = {"int16_t": [], "int24_t": ["C"], "int32_t": ["C", "D"]}[self.accumulator]
+        fields = {
+            "unroll": str(unroll),
+            "count": _count_ctype(n // unroll),
+            "counter": "r" if short else "w",
+            "decrement": "dec %[n]" if short else "sbiw %[n], 1",
+            "mul": "muls" if types["x"] == "int8_t" else "mulsu",
+            "carry": "\n            ".join(f'"adc %{part}[sum], %[sign]\\n\\t"' for part in carry),
+        }
+        return c.routine(self, "dot8", **types, **fields), n // unroll
+
+
+def _count_ctype(n: int) -> str:
+    return "uint8_t" if n < 256 else "uint16_t"

@@ -94,13 +94,16 @@ class TreeWalk(Op):
         row, output = np.nonzero(self.values)
         value = self.values[row, output]
         start = np.searchsorted(row, np.arange(len(self.values) + 1))
-        tables = {"start": Table.of(start)}
+        if start[-1] >= 2**16:
+            raise OverflowError(f"the leaves hold {start[-1]} votes, more than 65535")
+        tables = {"start": Table(start, "uint16_t")}
         if np.any(self.offset):
             tables["offset"] = Table.of(self.offset)
         if self._value_bits:
             packed = (output << self._value_bits) | value
             return tables | {"pairs": Table(packed, "uint16_t")}
-        return tables | {"outputs": Table.of(output), "values": Table.of(value)}
+        index = "uint8_t" if self.values.shape[1] <= 256 else "uint16_t"
+        return tables | {"outputs": Table(output, index), "values": Table.of(value)}
 
     @property
     def cost(self) -> str:
@@ -138,22 +141,29 @@ class TreeWalk(Op):
 
     def _declare_add(self, c: Code) -> None:
         leaf, total = c.ctype(storage_ctype(0, len(self.values) - 1)), c.ctype(self.accumulator)
+        n = "uint8_t" if self.values.shape[1] < 256 else "uint16_t"
         with c.block(f"static void {c.name(self, 'add')}({leaf} leaf, {total} *sum)"):
-            index = c.ctype(self.tables()["start"].ctype)
-            c.line(f"{index} n = ({index})({c.read(self, 'start', 'leaf + 1')} - {c.read(self, 'start', 'leaf')});")
+            start, step = c.cursor(self, "start", "leaf")
+            c.line(f"const uint16_t first = {step}(&{start});")
+            c.line(f"{n} n = ({n})({step}(&{start}) - first);")
             if self._value_bits:
-                _, pair = c.cursor(self, "pairs", c.read(self, "start", "leaf"))
-                with c.block("for (; n > 0; n--)"):
-                    c.line(f"const uint16_t pair = {pair};")
-                    k, mask = f"pair >> {self._value_bits}", (1 << self._value_bits) - 1
-                    c.line(f"sum[{k}] = ({total})(sum[{k}] + ({total})(pair & {mask}));")
+                self._add_packed(c, total)
             else:
-                _, output = c.cursor(self, "outputs", c.read(self, "start", "leaf"))
-                _, value = c.cursor(self, "values", c.read(self, "start", "leaf"))
-                k = c.ctype(self.tables()["outputs"].ctype)
-                with c.block("for (; n > 0; n--)"):
-                    c.line(f"const {k} k = {output};")
-                    c.line(f"sum[k] = ({total})(sum[k] + ({total}){value});")
+                self._add_split(c, total)
+
+    def _add_packed(self, c: Code, total: str) -> None:
+        p, step = c.cursor(self, "pairs", "first")
+        index, mask = f"pair >> {self._value_bits}", (1 << self._value_bits) - 1
+        with c.block("for (; n > 0; n--)"):
+            c.line(f"const uint16_t pair = {step}(&{p});")
+            c.line(f"sum[{index}] = ({total})(sum[{index}] + ({total})(pair & {mask}));")
+
+    def _add_split(self, c: Code, total: str) -> None:
+        o, next_output = c.cursor(self, "outputs", "first")
+        v, next_value = c.cursor(self, "values", "first")
+        with c.block("for (; n > 0; n--)"):
+            c.line(f"const {self.tables()['outputs'].ctype} k = {next_output}(&{o});")
+            c.line(f"sum[k] = ({total})(sum[k] + ({total}){next_value}(&{v}));")
 
     def emit(self, c: Code, store: Store, *args: Ref) -> None:
         (x,) = args

@@ -1,0 +1,30 @@
+/* sum + w[0] x[0] + ... + w[n-1] x[n-1] with n = ${unroll} passes, passes > 0; steps *w past the row. */
+static ${sum} ${function}(${sum} sum, const ${weight} **w, const ${x} *x, ${count} passes)
+{
+#if defined(__AVR_HAVE_MUL__)
+    int8_t a, b, sign = 0;
+    __asm__("1:\n\t"
+            ".rept ${unroll}\n\t"
+            "lpm %[a], Z+\n\t"
+            "ld %[b], X+\n\t"
+            "${mul} %[a], %[b]\n\t"
+            "sbc %[sign], %[sign]\n\t" /* carry: the product is negative */
+            "add %A[sum], r0\n\t"
+            "adc %B[sum], r1\n\t"
+            ${carry}
+            ".endr\n\t"
+            "${decrement}\n\t"
+            "brne 1b\n\t"
+            "clr __zero_reg__"
+            : [sum] "+r"(sum), "+z"(*w), "+x"(x), [n] "+${counter}"(passes), [a] "=&a"(a),
+              [b] "=&a"(b), [sign] "+r"(sign)
+            :
+            : "r0", "memory");
+#else
+    do {
+        for (uint8_t k = 0; k < ${unroll}; k++)
+            sum = (${sum})(sum + (int16_t)((int16_t)${next}(w) * (int16_t)*x++));
+    } while (--passes > 0);
+#endif
+    return sum;
+}
