@@ -28,6 +28,8 @@ from ..base import (
     blas_single_thread,
     progress,
 )
+from ..codegen.graph import Decay, Graph, Node, SquaredDistance
+from ..codegen.lower import lower
 from ..codegen.storage import EXP_TABLE_BYTES, max_nonzero, paper_bytes, smallest_bytes, table_bytes
 from ..training import clustering, losses
 from ..training.optimizers import batches_per_epoch, descend, minibatches, views
@@ -251,10 +253,23 @@ class _Jitter:
 
 
 def _step_sizes(parameters, learning_rate):
-    """A step of each parameter is relative to the size its array starts with."""
+    """A step of each parameter is relative to the size its array starts with.
+
+    That of log(gamma) is small: W and B together can change the scale of distances too.
+    """
     sizes = [np.full(part.size, learning_rate * np.sqrt(np.mean(part**2))) for part in parameters]
-    sizes[-1][:] = learning_rate
+    sizes[-1][:] = 0.1 * learning_rate
     return np.concatenate(sizes).astype(np.float32)
+
+
+def _sparse_parts(parameters, structure):
+    """Where W and Z are in the flat vector, each with its number of entries to keep."""
+    W, B, Z, _ = parameters
+    labels = W.size + B.size
+    return [
+        (slice(0, W.size), structure.kept_projection),
+        (slice(labels, labels + Z.size), structure.kept_labels),
+    ]
 
 
 # ---------------------------------------------------------------------------------------------
@@ -272,7 +287,7 @@ class _ProtoNN(BaseEstimator):
         "label_density": [Interval(Real, 0, 1, closed="right"), None],
         "max_bytes": [Interval(Integral, 1, None, closed="left"), None],
         "projection": [StrOptions({"supervised", "random"})],
-        "input_noise": [Interval(Real, 0, None, closed="left")],
+        "input_noise": [Interval(Real, 0, None, closed="left"), StrOptions({"auto"})],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
@@ -333,17 +348,10 @@ class _ProtoNN(BaseEstimator):
         return W, B, Z, np.log([_median_gamma(projected, B)])
 
     def _train(self, start, X, y, weights, loss, structure, rng):
-        batch_size = self.batch_size
-        if batch_size == "auto":
-            batch_size = int(np.clip(len(X) // 10, 8, 128))
+        batch_size = self._batch_size(len(X))
         n_batches = batches_per_epoch(len(X), batch_size)
-        jitter = _Jitter(self.input_noise, (len(X) // n_batches + 1) * X.shape[1], rng)
+        jitter = _Jitter(self._noise(*X.shape), (len(X) // n_batches + 1) * X.shape[1], rng)
         objective = _Objective(start, X, y, weights.astype(np.float32), loss, jitter)
-        W, B, Z, _ = start
-        sparse = [
-            (slice(0, W.size), structure.kept_projection),
-            (slice(W.size + B.size, W.size + B.size + Z.size), structure.kept_labels),
-        ]
         epochs = (
             minibatches(len(X), batch_size, rng)
             for _ in progress(range(self.max_iter), type(self).__name__, verbose=self.verbose)
@@ -352,12 +360,20 @@ class _ProtoNN(BaseEstimator):
             objective.theta,
             _step_sizes(start, self.learning_rate),
             objective,
-            sparse,
+            _sparse_parts(start, structure),
             epochs,
             self.max_iter * n_batches,
         )
         self.n_iter_ = self.max_iter
         return [part.astype(np.float64) for part in objective.parameters]
+
+    def _batch_size(self, n_rows):
+        return int(np.clip(n_rows // 10, 8, 128)) if self.batch_size == "auto" else self.batch_size
+
+    def _noise(self, n_rows, n_features):
+        if self.input_noise != "auto":
+            return self.input_noise
+        return min(0.5, 2 * np.sqrt(n_features / n_rows))
 
     def _count_bytes(self, biases=()):
         arrays = [self.projection_, self.prototypes_, self.prototype_labels_]
@@ -396,8 +412,8 @@ class ProtoNNClassifier(ClassifierMixin, _ProtoNN):
         max_bytes=None,
         projection="supervised",
         loss="cross_entropy",
-        input_noise=0.3,
-        learning_rate=0.05,
+        input_noise="auto",
+        learning_rate=0.1,
         max_iter=100,
         batch_size="auto",
         class_weight=None,
@@ -447,8 +463,7 @@ class ProtoNNClassifier(ClassifierMixin, _ProtoNN):
                 f"{type(self).__name__} needs rows of at least two classes. "
                 f"Got only the class {self.classes_[0]!r}."
             )
-        targets = _ideal_scores(codes, len(self.classes_))
-        y, loss = self._comparison(codes, targets)
+        y, targets, loss = self._task(codes, _one_hot(codes, len(self.classes_)))
         with blas_single_thread():
             self._fit_model(X, y, codes, targets, weights, loss)
         self._count_bytes()
@@ -457,12 +472,13 @@ class ProtoNNClassifier(ClassifierMixin, _ProtoNN):
     def _min_prototypes(self, groups):
         return groups.max() + 1
 
-    def _comparison(self, codes, targets):
-        """What the scores are compared with, and by which loss."""
+    def _task(self, codes, one_hot):
+        """What the loss compares scores with, the scores of an ideal model, and the loss."""
         if self.loss == "squared":
-            return targets.astype(np.float32), losses.squared
-        binary = len(self.classes_) == 2
-        return codes, losses.logistic if binary else losses.softmax_cross_entropy
+            return one_hot.astype(np.float32), one_hot, losses.squared
+        loss = losses.logistic if one_hot.shape[1] == 1 else losses.softmax_cross_entropy
+        # scores of 5 make a class nearly certain; starting from there trains much faster than from 1
+        return codes, 5 * one_hot, loss
 
     def decision_function(self, X):
         """Scores of the classes, or of the second class if there are two.
@@ -533,8 +549,8 @@ class ProtoNNRegressor(RegressorMixin, _ProtoNN):
         label_density=None,
         max_bytes=None,
         projection="supervised",
-        input_noise=0.0,
-        learning_rate=0.05,
+        input_noise="auto",
+        learning_rate=0.1,
         max_iter=100,
         batch_size="auto",
         verbose=False,
@@ -616,7 +632,7 @@ def _present(X, y, sample_weight):
     return X[present], y[present], weights[present]
 
 
-def _ideal_scores(codes, n_classes):
+def _one_hot(codes, n_classes):
     """1 for the class and 0 for the others; of two classes one column of -1 and 1."""
     if n_classes == 2:
         return 2.0 * codes[:, None] - 1
@@ -626,5 +642,31 @@ def _ideal_scores(codes, n_classes):
 def _slices(y, weights, n_slices=10):
     """Group the values by weighted quantiles, as sliced inverse regression does (Li, 1991)."""
     inner = np.arange(1, n_slices) / n_slices
-    edges = np.quantile(y, inner, weights=weights, method="inverted_cdf")
+    order = np.argsort(y)
+    below = np.cumsum(weights[order])
+    edges = y[order][np.searchsorted(below, inner * below[-1])]
     return np.unique(np.searchsorted(edges, y), return_inverse=True)[1]
+
+
+# ---------------------------------------------------------------------------------------------
+# Lowering
+# ---------------------------------------------------------------------------------------------
+
+
+def _lower(model: _ProtoNN, x: Node) -> Node:
+    """Write eq. 1 as a graph."""
+    projected = x @ model.projection_.T
+    kernel = Decay(SquaredDistance(projected, model.prototypes_), model.gamma_**2)
+    return kernel @ model.prototype_labels_
+
+
+@lower.register
+def _(model: ProtoNNClassifier, g: Graph, x: Node) -> Node:
+    if model.loss == "cross_entropy":
+        g.link = "expit" if len(model.classes_) == 2 else "softmax"
+    return _lower(model, x)
+
+
+@lower.register
+def _(model: ProtoNNRegressor, g: Graph, x: Node) -> Node:
+    return _lower(model, x) + model.intercept_

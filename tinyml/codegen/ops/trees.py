@@ -94,9 +94,7 @@ class TreeWalk(Op):
         row, output = np.nonzero(self.values)
         value = self.values[row, output]
         start = np.searchsorted(row, np.arange(len(self.values) + 1))
-        if start[-1] >= 2**16:
-            raise OverflowError(f"the leaves hold {start[-1]} votes, more than 65535")
-        tables = {"start": Table(start, "uint16_t")}
+        tables = {"start": Table(start, "uint16_t" if start[-1] < 2**16 else "int32_t")}
         if np.any(self.offset):
             tables["offset"] = Table.of(self.offset)
         if self._value_bits:
@@ -144,7 +142,7 @@ class TreeWalk(Op):
         n = "uint8_t" if self.values.shape[1] < 256 else "uint16_t"
         with c.block(f"static void {c.name(self, 'add')}({leaf} leaf, {total} *sum)"):
             start, step = c.cursor(self, "start", "leaf")
-            c.line(f"const uint16_t first = {step}(&{start});")
+            c.line(f"const {self.tables()['start'].ctype} first = {step}(&{start});")
             c.line(f"{n} n = ({n})({step}(&{start}) - first);")
             if self._value_bits:
                 self._add_packed(c, total)
