@@ -125,31 +125,29 @@ def _model_options(command: Any) -> Any:
 def demo(out: Path, board: str) -> None:
     """Fit, compile and measure a digit classifier, and write it as an Arduino library."""
     console = _console()
-    console.print("Handwritten digits, from a fitted model to a measured Arduino library\n")
+    console.print("Handwritten digits: from a fitted model to a measured Arduino library\n")
     with _step(console, "Load scikit-learn's digits"):
         from . import datasets
 
         X_train, y_train, X_test, y_test = datasets.load("digits")
-    with _step(console, "Fit StandardScaler and ProtoNN in 2 KB"):
+    with _step(console, f"Fit StandardScaler and ProtoNN on {len(X_train)} rows"):
         model = _demo_model().fit(X_train, y_train)
-    with _step(console, "Compile to integers"):
+    with _step(console, "Compile to an integer program"):
         import tinyml
 
         program = tinyml.compile(model, X_train, board=board)
-    with _step(console, "Predict the held-out rows"):
-        exact, fixed = model.score(X_test, y_test), program.score(X_test, y_test)
+    with _step(console, f"Classify {len(X_test)} held-out rows with both"):
+        accuracies = model.score(X_test, y_test), program.score(X_test, y_test)
     with _step(console, "Write the Arduino library"):
         library = program.export(out, "digits", kind="arduino")
     report = _demo_measurement(console, program, X_test, board)
-    console.print(
-        f"\nTrained on {len(X_train)} rows. Accuracy on {len(X_test)} held-out rows: "
-        f"{exact:.2%} in float, {fixed:.2%} in fixed point.\n"
-    )
+
+    console.print(f"\nAccuracy on the {len(X_test)} held-out rows")
+    for what, accuracy in zip(("float model", "integer program"), accuracies, strict=True):
+        console.print(f"  {what:<18}{accuracy:7.2%}")
     if report is not None:
-        click.echo(report)
-    console.print(
-        f"\nThe library is in {library}: copy it into the Arduino IDE's libraries folder."
-    )
+        click.echo(f"\n{report}")
+    click.echo(f"\nThe library is {library}: copy that folder into the Arduino IDE's libraries.")
 
 
 def _demo_model() -> Any:
@@ -168,7 +166,7 @@ def _demo_measurement(console: Any, program: Any, X: Any, board: str) -> Any:
     from .device.toolchain import ToolNotFound
 
     try:
-        with _step(console, f"Build it and run {len(X)} rows on a simulated {board}"):
+        with _step(console, f"Build it, run {len(X)} rows on a simulated {board}"):
             return tinyml.measure(program, X, board=board, n_rows=None)
     except ToolNotFound as error:
         console.print(f"\nNot measured: {error}")
