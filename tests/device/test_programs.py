@@ -1,0 +1,212 @@
+"""Compiled programs on the host and on the chip: the same integers as in Python."""
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_iris
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+import tinyml
+from tinyml.codegen.export import header
+from tinyml.device import (
+    build_arduino_sketch,
+    check_header,
+    get_board,
+    quantize_host,
+    run_avr_many,
+    run_host,
+    run_sketch,
+    simulate,
+)
+
+MODELS = ["classifier", "forest", "binary", "regressor", "several outputs"]
+
+
+@pytest.fixture(scope="module")
+def iris():
+    """Rows and names of flowers."""
+    data = load_iris()
+    return data.data, data.target_names[data.target]
+
+
+@pytest.fixture(scope="module")
+def programs(iris):
+    """One small program of each kind of head."""
+    X, y = iris
+    width = X[:, 3]
+    fitted = {
+        "classifier": make_pipeline(StandardScaler(), LogisticRegression()).fit(X, y),
+        "forest": RandomForestClassifier(5, max_depth=3, random_state=0).fit(X, y),
+        "binary": LogisticRegression().fit(X, y == "setosa"),
+        "regressor": LinearRegression().fit(X, width * 10),
+        "several outputs": Ridge().fit(X, np.c_[X[:, 0], width]),
+    }
+    return {name: tinyml.compile(model, X) for name, model in fitted.items()}
+
+
+def any_rows(program, n=100):
+    """Random and extreme values of the C type."""
+    limits = np.iinfo(program.input.type.dtype)
+    shape = (n, program.n_features)
+    rows = np.random.default_rng(0).integers(limits.min, limits.max, shape, endpoint=True)
+    rows[0], rows[1] = limits.min, limits.max
+    return rows.astype(limits.dtype)
+
+
+def check(program, raw, scores, decisions):
+    wanted = program.run(raw)
+    np.testing.assert_array_equal(scores, wanted)
+    if program.has_predict:
+        np.testing.assert_array_equal(decisions, program.decide(wanted))
+    else:
+        assert decisions is None
+
+
+def test_the_host_agrees_for_any_value_of_the_input_type(programs):
+    chosen = list(programs.values())
+    raws = [any_rows(program) for program in chosen]
+    for program, raw, outputs in zip(chosen, raws, run_host(chosen, raws), strict=True):
+        check(program, raw, *outputs)
+
+
+@pytest.mark.device
+@pytest.mark.parametrize("board", ["uno", "attiny85"])
+def test_the_chip_agrees_for_any_value_of_the_input_type(programs, board):
+    chosen = list(programs.values())
+    raws = [any_rows(program, 20) for program in chosen]
+    for program, raw, run in zip(chosen, raws, run_avr_many(chosen, raws, board), strict=True):
+        check(program, raw, run.scores, run.decisions)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_quantize_agrees_on_every_float(programs, name):
+    program = programs[name]
+    strange = [np.nan, np.inf, -np.inf, -0.0, 1e-45, 3e38, -3e38, 0.5, -0.5, 1.5, 2.5]
+    rng = np.random.default_rng(0)
+    ordinary = rng.normal(size=2000 * program.n_features) * 10.0 ** rng.integers(-3, 6)
+    X = np.resize(np.r_[strange, ordinary], (1500, program.n_features)).astype(np.float32)
+    np.testing.assert_array_equal(quantize_host(program, X), program.quantize(X))
+
+
+@pytest.mark.device
+@pytest.mark.parametrize("name", MODELS)
+def test_measure(programs, iris, name):
+    before = int(simulate.count)
+    report = tinyml.measure(programs[name], iris[0], n_rows=30)
+    assert int(simulate.count) == before + 2
+    assert report.fits
+    assert report.identical
+    assert report.n_rows == 30
+    assert report.static_ram == report.arduino.static_ram == 0
+
+
+@pytest.mark.device
+def test_measure_takes_rows_from_all_over(programs, iris):
+    assert tinyml.measure(programs["forest"], iris[0], n_rows=None, flags=("os",)).n_rows == 150
+    assert tinyml.measure(programs["forest"], iris[0][:7], flags=("os",)).n_rows == 7
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"board": "due"}, "The board must be one of"),
+        ({"flags": ("fast",)}, r"The flags of measure must be .* Got \('fast',\) instead"),
+        ({"flags": ()}, "The flags of measure must be"),
+        ({"n_rows": 0}, "measure needs at least one row"),
+    ],
+)
+def test_measure_refuses(programs, iris, options, message):
+    with pytest.raises(ValueError, match=message):
+        tinyml.measure(programs["forest"], iris[0], **options)
+
+
+def test_measure_refuses_no_rows(programs):
+    with pytest.raises(ValueError, match="measure needs at least one row"):
+        tinyml.measure(programs["forest"], np.zeros((0, 4)))
+
+
+@pytest.mark.parametrize("standard", ["c99", "c++11"])
+@pytest.mark.parametrize("name", MODELS)
+def test_the_single_header_is_clean_used_or_not(programs, name, standard):
+    check_header({"model.h": header(programs[name], "model")}, "model", standard=standard)
+
+
+@pytest.mark.device
+@pytest.mark.parametrize("name", MODELS)
+def test_the_exported_example_passes_its_own_test(programs, name, tmp_path):
+    if not has_builder():
+        pytest.skip("arduino-builder was not found.")
+    library = programs[name].export(tmp_path, "flowers", kind="arduino")
+    (example,) = (library / "examples").iterdir()
+    printed = run_sketch(build_arduino_sketch(example, [library]), "uno", until="to Python")
+    assert "16 of 16" in printed
+
+
+@pytest.mark.device
+@pytest.mark.parametrize("board", ["uno", "nano", "mega2560"])
+def test_two_programs_in_one_sketch_included_from_two_files(programs, iris, tmp_path, board):
+    if not has_builder():
+        pytest.skip("arduino-builder was not found.")
+    one, two = programs["classifier"], programs["forest"]
+    libraries = [one.export(tmp_path, "one", "arduino"), two.export(tmp_path, "two", "arduino")]
+    sketch = tmp_path / "both"
+    sketch.mkdir()
+    rows = iris[0][::15]
+    (sketch / "both.ino").write_text(_sketch(rows))
+    (sketch / "more.cpp").write_text(_MORE)
+    printed = run_sketch(build_arduino_sketch(sketch, libraries, board), board, until="done")
+    a, b = (program.decide(program.run(program.quantize(rows))) for program in (one, two))
+    wanted = [f"{i} {j} {10 * i + j}" for i, j in zip(a, b, strict=True)]
+    assert printed.split("\n") == [*wanted, "done"]
+    assert get_board(board).fqbn
+
+
+def has_builder():
+    from tinyml.device import ToolNotFound
+    from tinyml.device.toolchain import find_tool
+
+    try:
+        return find_tool("arduino-builder")
+    except ToolNotFound:
+        return None
+
+
+_MORE = """\
+#include <one.h>
+#include <two.h>
+int both(const float *f) {
+    one_input_t x[ONE_N_FEATURES];
+    two_input_t z[TWO_N_FEATURES];
+    one_quantize(f, x);
+    two_quantize(f, z);
+    return 10 * one_predict(x) + two_predict(z);
+}
+"""
+
+
+def _sketch(rows):
+    numbers = ",\n".join("{" + ", ".join(f"{v:.9g}" for v in row) + "}" for row in rows)
+    return f"""\
+#include <one.h>
+#include <two.h>
+int both(const float *f);
+const float rows[][4] = {{{numbers}}};
+void setup() {{
+    Serial.begin(115200);
+    for (const float *f : rows) {{
+        one_input_t x[ONE_N_FEATURES];
+        two_input_t z[TWO_N_FEATURES];
+        one_quantize(f, x);
+        two_quantize(f, z);
+        Serial.print(one_predict(x));
+        Serial.print(' ');
+        Serial.print(two_predict(z));
+        Serial.print(' ');
+        Serial.println(both(f));
+    }}
+    Serial.print("done");
+}}
+void loop() {{}}
+"""
