@@ -28,7 +28,7 @@ def one_cycle(t, warm_up=0.1):
     return 0.5 * (1 + np.cos(np.pi * (t - warm_up) / (1 - warm_up)))
 
 
-def kept_fraction(t, final, begin=0.2, end=0.6):
+def kept_fraction(t, final, begin=0.1, end=0.6):
     """Fraction of entries kept at the fraction t of training, falling by a cubic.
 
     Zhu & Gupta, "To prune, or not to prune", 2017, equation 1.
@@ -83,7 +83,8 @@ def descend(theta, rates, objective, sparse, epochs, n_steps):
             t, step = step / n_steps, step + 1
             sizes = np.float32(one_cycle(t)) * rates * alive
             adam_step(theta, gradient, mean, square, sizes, step)
-            _thin(theta, alive, sparse, t)
+            if step % 10 == 0 or step == n_steps:
+                _thin(theta, alive, sparse, step / n_steps)
         curve.append(float(np.mean(losses)))
     return curve
 
