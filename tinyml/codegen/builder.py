@@ -413,7 +413,7 @@ def squared_distance(
 def decay(x: Op, node: Decay, fmt: DecayFormat) -> Op:
     """Return a table of exp(-rate · d) that ends where the kernel rounds to nothing."""
     frac, top = (8, 255) if fmt.bits == 8 else (15, 32767)
-    n_most = 256 if fmt.bits == 8 else 512
+    n_most = 128 if fmt.bits == 8 else 512
     end = np.log(2.0 * 2**frac) / node.rate
     x_frac = x.type.scalar_frac
     domain = min(int(np.ceil(np.ldexp(end, x_frac))), x.type.highest)

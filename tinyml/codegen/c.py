@@ -136,7 +136,8 @@ class Printer:
     def routine(self, op: Op, fragment: str, **fields: str) -> str:
         """Print a fragment of the run time as a function that belongs to `op`; return its name."""
         function = self.name(op, fragment)
-        self._fragments[function] = self._fragment(fragment, function=function, **fields)
+        text = self._fragment(fragment, function=function, **fields)
+        self._fragments[function] = re.sub(r"\n[ \t]*(?=\n)", "", text)
         return function
 
     # Fragments -----------------------------------------------------------------------------------

@@ -62,6 +62,11 @@ def arithmetic_ctype(lo: int, hi: int) -> str:
     return _narrowest(_SIGNED, lo, hi)
 
 
+def index_ctype(largest: int) -> str:
+    """Return the C type of a count or position of at most `largest`."""
+    return _narrowest(("uint8_t", "uint16_t", "int32_t"), 0, largest)
+
+
 def ctype_bytes(ctype: str) -> int:
     """Return the bytes one element of `ctype` takes in a table or a buffer."""
     return np.dtype(ctype.removesuffix("_t")).itemsize

@@ -9,7 +9,7 @@ from typing import ClassVar, Protocol
 
 import numpy as np
 
-from tinyml.codegen.fixed import Fixed, IntArray, ctype_bytes, storage_ctype
+from tinyml.codegen.fixed import Fixed, IntArray, ctype_bytes, index_ctype, storage_ctype
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,12 @@ class Table:
         values = np.asarray(values, dtype=np.int64)
         lo, hi = int(values.min(initial=0)), int(values.max(initial=0))
         return cls(values, storage_ctype(lo, hi))
+
+    @classmethod
+    def of_indices(cls, values: IntArray) -> Table:
+        """Store counts or positions in the narrowest unsigned type."""
+        values = np.asarray(values, dtype=np.int64)
+        return cls(values, index_ctype(int(values.max(initial=0))))
 
     @property
     def nbytes(self) -> int:

@@ -9,6 +9,7 @@ import numpy as np
 from tinyml.codegen.fixed import Fixed, IntArray, arithmetic_ctype, rshift
 from tinyml.codegen.ops.base import Code, Op, Ref, Store, Table
 from tinyml.codegen.ops.elementwise import c_int
+from tinyml.codegen.ops.linear import carry, counting
 
 
 @dataclass(eq=False)
@@ -60,20 +61,34 @@ class SquaredDistance(Op):
     def emit(self, c: Code, store: Store, *args: Ref) -> None:
         (x,) = args
         p, step = c.cursor(self, "points")
-        wide = c.ctype(arithmetic_ctype(min(0, self._low), self._high + (1 << self.shift >> 1)))
-        total = c.ctype(arithmetic_ctype(0, self.type.highest))
-        square = "int16_t" if self._top**2 < 2**15 else "int32_t"
+        n = self.points.shape[1]
+        total = arithmetic_ctype(0, self.type.highest)
+        types = {"sum": c.ctype(total), "next": step, **counting(n)}
+        if self._is_8_by_8:
+            routine = c.routine(self, "distance8", **types, carry=carry(total, "zero"))
+        else:
+            routine = c.routine(self, "distance", **types, **self._formula(c, step))
         with c.loop("i", self.type.size) as i:
-            acc = c.fresh("acc")
-            c.line(f"{total} {acc} = 0;")
-            with c.loop("k", self.points.shape[1]) as k:
-                d = c.fresh("d")
-                c.line(f"{wide} {d} = {self._difference(wide, x(k), f'{step}(&{p})')};")
-                if self._clips:
-                    c.line(f"if ({d} < {c_int(-self.limit)}) {d} = {c_int(-self.limit)};")
-                    c.line(f"if ({d} > {c_int(self.limit)}) {d} = {c_int(self.limit)};")
-                c.line(f"{acc} = ({total})({acc} + ({square})(({square}){d} * ({square}){d}));")
-            store(i, acc)
+            store(i, f"{routine}(&{p}, {x.name}, {n})")
+
+    @property
+    def _is_8_by_8(self) -> bool:
+        """Whether differences are those of bytes, saturated to bytes."""
+        types = {self.x.type.ctype, self.tables()["points"].ctype}
+        return types == {"int8_t"} and (self.scale, self.shift, self.limit) == (0, 0, 127)
+
+    def _formula(self, c: Code, step: str) -> dict[str, str]:
+        wide = c.ctype(arithmetic_ctype(min(0, self._low), self._high + (1 << self.shift >> 1)))
+        low, high = c_int(-self.limit), c_int(self.limit)
+        clip = f"if (d < {low}) d = {low};\n        if (d > {high}) d = {high};"
+        return {
+            "point": self.tables()["points"].ctype,
+            "x": self.x.type.ctype,
+            "wide": wide,
+            "difference": self._difference(wide, "*x++", f"{step}(p)"),
+            "clip": clip if self._clips else "",
+            "square": "int16_t" if self._top**2 < 2**15 else "int32_t",
+        }
 
     @property
     def _clips(self) -> bool:

@@ -99,29 +99,61 @@ class MatVec(Op):
         }
 
     def _sparse_routine(self, c: Code, step: str, step_column: str) -> str:
-        tables = self.tables()
-        column, count = tables["columns"].ctype, tables["counts"].ctype.replace("int8", "uint8")
-        fields = {"column": column, "count": count, "next_column": step_column}
-        return c.routine(self, "sparse", **self._types(c, step), **fields)
+        tables, types = self.tables(), self._types(c, step)
+        count = tables["counts"].ctype.replace("int8", "uint8").replace("uuint8", "uint8")
+        fields = {
+            "column": tables["columns"].ctype.replace("int8", "uint8").replace("uuint8", "uint8"),
+            "count": count,
+            "next_column": step_column,
+        }
+        if self._is_8_by_8 and fields["column"] == count == "uint8_t":
+            fields |= {"mul": self._multiply, "carry": carry(self.accumulator, "sign")}
+            return c.routine(self, "sparse8", **types, **fields)
+        return c.routine(self, "sparse", **types, **fields)
 
     def _dense_routine(self, c: Code, step: str) -> tuple[str, int]:
         """Return the routine of one row and how many passes it is to make."""
         types, n = self._types(c, step), self.weights.shape[1]
-        if types["weight"] != "int8_t" or types["x"] not in ("int8_t", "uint8_t"):
-            return c.routine(self, "dot", **types, count=_count_ctype(n)), n
-        unroll = next(u for u in (2, 1) if n % u == 0)
-        short = n // unroll < 256
-        carry = {"int16_t": [], "int24_t": ["C"], "int32_t": ["C", "D"]}[self.accumulator]
+        if not self._is_8_by_8:
+            return c.routine(self, "dot", **types, count=count_ctype(n)), n
+        unroll = 2 if n % 2 == 0 else 1
+        term = f"(int16_t)((int16_t){step}(w) * (int16_t)*x++)"
+        portable = f"sum = ({types['sum']})(sum + {term});"
         fields = {
             "unroll": str(unroll),
-            "count": _count_ctype(n // unroll),
-            "counter": "r" if short else "w",
-            "decrement": "dec %[n]" if short else "sbiw %[n], 1",
-            "mul": "muls" if types["x"] == "int8_t" else "mulsu",
-            "carry": "\n            ".join(f'"adc %{part}[sum], %[sign]\\n\\t"' for part in carry),
+            "portable": "\n        ".join([portable] * unroll),
+            "mul": self._multiply,
+            "carry": carry(self.accumulator, "sign"),
+            **counting(n // unroll),
         }
         return c.routine(self, "dot8", **types, **fields), n // unroll
 
+    @property
+    def _is_8_by_8(self) -> bool:
+        """Whether the chip's own multiplication forms every product."""
+        return self.tables()["weights"].ctype == "int8_t" and self.x.type.dtype.itemsize == 1
 
-def _count_ctype(n: int) -> str:
+    @property
+    def _multiply(self) -> str:
+        return "muls" if self.x.type.ctype == "int8_t" else "mulsu"
+
+
+def count_ctype(n: int) -> str:
+    """Return the type of a counter that starts at `n`."""
     return "uint8_t" if n < 256 else "uint16_t"
+
+
+def counting(n: int) -> dict[str, str]:
+    """Return how an assembly loop of `n` passes counts."""
+    short = n < 256
+    return {
+        "count": count_ctype(n),
+        "counter": "r" if short else "w",
+        "decrement": "dec %[n]" if short else "sbiw %[n], 1",
+    }
+
+
+def carry(accumulator: str, register: str) -> str:
+    """Return the assembly that carries into the bytes of a sum above the second."""
+    parts = {"int16_t": "", "int24_t": "C", "int32_t": "CD"}[accumulator]
+    return "\n            ".join(f'"adc %{part}[sum], %[{register}]\\n\\t"' for part in parts)

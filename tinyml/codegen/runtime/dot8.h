@@ -22,8 +22,7 @@ static ${sum} ${function}(${sum} sum, const ${weight} **w, const ${x} *x, ${coun
             : "r0", "memory");
 #else
     do {
-        for (uint8_t k = 0; k < ${unroll}; k++)
-            sum = (${sum})(sum + (int16_t)((int16_t)${next}(w) * (int16_t)*x++));
+        ${portable}
     } while (--passes > 0);
 #endif
     return sum;

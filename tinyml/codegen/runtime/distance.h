@@ -1,0 +1,11 @@
+/* The squared distance of x, n > 0 numbers, to the point at *p; steps *p past it. */
+static ${sum} ${function}(const ${point} **p, const ${x} *x, ${count} n)
+{
+    ${sum} sum = 0;
+    do {
+        ${wide} d = ${difference};
+        ${clip}
+        sum = (${sum})(sum + (${square})((${square})d * (${square})d));
+    } while (--n > 0);
+    return sum;
+}
