@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tinyml.codegen.fixed import ctype_bytes
+from tinyml.codegen.fixed import ctype_bytes, index_ctype
 from tinyml.codegen.ops.base import Elementwise, Op, Ref, Store, Table
 from tinyml.codegen.ops.elementwise import Input, c_int
-from tinyml.codegen.ops.heads import index_ctype
 
 if TYPE_CHECKING:
     from tinyml.codegen.program import Program
@@ -92,7 +91,7 @@ class Printer:
     def loop(self, variable: str, n: int) -> Iterator[str]:
         """Count `variable` from 0 to `n` - 1; yields the variable's name."""
         variable = self.fresh(variable)
-        ctype = "uint8_t" if n <= 255 else "uint16_t"
+        ctype = index_ctype(n)
         with self.block(f"for ({ctype} {variable} = 0; {variable} < {n}; {variable}++)"):
             yield variable
 
@@ -176,7 +175,7 @@ class Printer:
         ]
         parts = [*macros, "", *types, "", *prototypes]
         if p.classes is not None:
-            parts += ["", self._fragment("label", index_ctype(len(p.classes))).rstrip()]
+            parts += ["", self._fragment("label", index_ctype(len(p.classes) - 1)).rstrip()]
         return "\n".join(parts) + "\n"
 
     def _signatures(self, linkage: str) -> list[str]:
@@ -185,11 +184,11 @@ class Printer:
         signatures = [f"{linkage}void {name}_scores{arguments}, {name}_score_t *out)"]
         if p.has_predict:
             signatures.append(f"{linkage}{self.predict_ctype} {name}_predict{arguments})")
-        index = index_ctype(p.n_features)
+        index = index_ctype(p.n_features - 1)
         signatures.append(f"{linkage}{name}_input_t {name}_quantize_feature({index} k, float value)")
         signatures.append(f"{linkage}void {name}_quantize(const float *features, {name}_input_t *x)")
         if p.classes is not None:
-            signatures.append(f"{linkage}const char *{name}_label_P({index_ctype(len(p.classes))} k)")
+            signatures.append(f"{linkage}const char *{name}_label_P({index_ctype(len(p.classes) - 1)} k)")
         return signatures
 
     @property

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from scipy.special import expit, softmax
 from sklearn.metrics import accuracy_score, r2_score
 
-from tinyml.codegen.fixed import IntArray, ctype_bytes
+from tinyml.codegen.fixed import IntArray, ctype_bytes, index_ctype
 from tinyml.codegen.graph import Graph
 from tinyml.codegen.ops.base import Elementwise, Op
 from tinyml.codegen.ops.elementwise import Input
-from tinyml.codegen.ops.heads import ArgMax, Identity, Sign, index_ctype
+from tinyml.codegen.ops.heads import ArgMax, Identity, Sign
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -121,7 +121,7 @@ class Program:
         """C type that ``<name>_predict`` returns."""
         if self.head == "identity":
             return self.score_ctype
-        return index_ctype(max(2, self.n_outputs))
+        return index_ctype(max(1, self.n_outputs - 1))
 
     @property
     def output_frac(self) -> int:

@@ -51,7 +51,7 @@ class Gather(Op):
         return args[0][:, self.columns]
 
     def tables(self) -> dict[str, Table]:
-        return {"columns": Table.of(self.columns)}
+        return {"columns": Table.of_indices(self.columns)}
 
     def emit(self, c: Code, store: Store, *args: Ref) -> None:
         (x,) = args
@@ -102,7 +102,7 @@ class Narrow(Elementwise):
         return arithmetic_ctype(int(np.min(ends[0])), int(np.max(ends[1])))
 
     def tables(self) -> dict[str, Table]:
-        tables = {} if np.ndim(self.shift) == 0 else {"factor": Table.of(self._factor)}
+        tables = {} if np.ndim(self.shift) == 0 else {"factor": Table.of_indices(self._factor)}
         for key, bound in (("lo", self.lo), ("hi", self.hi)):
             if np.ndim(bound) > 0:
                 tables[key] = Table.of(np.asarray(bound))

@@ -6,13 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tinyml.codegen.fixed import Fixed, IntArray
+from tinyml.codegen.fixed import Fixed, IntArray, index_ctype
 from tinyml.codegen.ops.base import Code, Op, Ref, Store
-
-
-def index_ctype(n_outputs: int) -> str:
-    """Return the C type of an index into `n_outputs` classes."""
-    return "uint8_t" if n_outputs <= 256 else "uint16_t"
 
 
 @dataclass(eq=False)
@@ -31,7 +26,7 @@ class ArgMax(Op):
 
     def emit(self, c: Code, store: Store, *args: Ref) -> None:
         (x,) = args
-        best, index = c.fresh("best"), c.ctype(index_ctype(self.x.type.size))
+        best, index = c.fresh("best"), c.ctype(index_ctype(self.x.type.size - 1))
         c.line(f"{index} {best} = 0;")
         with c.loop("i", self.x.type.size) as i:
             c.line(f"if ({x(i)} > {x(best)}) {best} = {i};")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tinyml.codegen.fixed import Fixed, IntArray, arithmetic_ctype, ctype_bytes
+from tinyml.codegen.fixed import Fixed, IntArray, arithmetic_ctype, ctype_bytes, index_ctype
 from tinyml.codegen.ops.base import Code, Op, Ref, Store, Table
 from tinyml.codegen.storage import table_bytes
 
@@ -63,8 +63,8 @@ class MatVec(Op):
         if not self.sparse:
             return tables | {"weights": Table.of(self.weights.ravel())}
         return tables | {
-            "counts": Table.of(np.count_nonzero(self.weights, axis=1)),
-            "columns": Table.of(self._columns),
+            "counts": Table.of_indices(np.count_nonzero(self.weights, axis=1)),
+            "columns": Table.of_indices(self._columns),
             "weights": Table.of(self.weights[self.weights != 0]),
         }
 
@@ -100,13 +100,9 @@ class MatVec(Op):
 
     def _sparse_routine(self, c: Code, step: str, step_column: str) -> str:
         tables, types = self.tables(), self._types(c, step)
-        count = tables["counts"].ctype.replace("int8", "uint8").replace("uuint8", "uint8")
-        fields = {
-            "column": tables["columns"].ctype.replace("int8", "uint8").replace("uuint8", "uint8"),
-            "count": count,
-            "next_column": step_column,
-        }
-        if self._is_8_by_8 and fields["column"] == count == "uint8_t":
+        column, count = tables["columns"].ctype, tables["counts"].ctype
+        fields = {"column": column, "count": count, "next_column": step_column}
+        if self._is_8_by_8 and column == count == "uint8_t":
             fields |= {"mul": self._multiply, "carry": carry(self.accumulator, "sign")}
             return c.routine(self, "sparse8", **types, **fields)
         return c.routine(self, "sparse", **types, **fields)
@@ -115,7 +111,7 @@ class MatVec(Op):
         """Return the routine of one row and how many passes it is to make."""
         types, n = self._types(c, step), self.weights.shape[1]
         if not self._is_8_by_8:
-            return c.routine(self, "dot", **types, count=count_ctype(n)), n
+            return c.routine(self, "dot", **types, count=index_ctype(n)), n
         unroll = 2 if n % 2 == 0 else 1
         term = f"(int16_t)((int16_t){step}(w) * (int16_t)*x++)"
         portable = f"sum = ({types['sum']})(sum + {term});"
@@ -138,16 +134,11 @@ class MatVec(Op):
         return "muls" if self.x.type.ctype == "int8_t" else "mulsu"
 
 
-def count_ctype(n: int) -> str:
-    """Return the type of a counter that starts at `n`."""
-    return "uint8_t" if n < 256 else "uint16_t"
-
-
 def counting(n: int) -> dict[str, str]:
     """Return how an assembly loop of `n` passes counts."""
     short = n < 256
     return {
-        "count": count_ctype(n),
+        "count": index_ctype(n),
         "counter": "r" if short else "w",
         "decrement": "dec %[n]" if short else "sbiw %[n], 1",
     }

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tinyml.codegen.fixed import Fixed, IntArray, arithmetic_ctype, storage_ctype
+from tinyml.codegen.fixed import Fixed, IntArray, arithmetic_ctype, index_ctype, storage_ctype
 from tinyml.codegen.ops.base import Code, Op, Ref, Store, Table
 from tinyml.codegen.ops.elementwise import c_int
 
@@ -94,14 +94,13 @@ class TreeWalk(Op):
         row, output = np.nonzero(self.values)
         value = self.values[row, output]
         start = np.searchsorted(row, np.arange(len(self.values) + 1))
-        tables = {"start": Table(start, "uint16_t" if start[-1] < 2**16 else "int32_t")}
+        tables = {"start": Table.of_indices(start)}
         if np.any(self.offset):
             tables["offset"] = Table.of(self.offset)
         if self._value_bits:
             packed = (output << self._value_bits) | value
             return tables | {"pairs": Table(packed, "uint16_t")}
-        index = "uint8_t" if self.values.shape[1] <= 256 else "uint16_t"
-        return tables | {"outputs": Table(output, index), "values": Table.of(value)}
+        return tables | {"outputs": Table.of_indices(output), "values": Table.of(value)}
 
     @property
     def cost(self) -> str:
@@ -118,7 +117,7 @@ class TreeWalk(Op):
         if self._single:
             leaf_ctype = c.ctype(storage_ctype(int(self.values.min()), int(self.values.max())))
         else:
-            leaf_ctype = c.ctype(storage_ctype(0, len(self.values) - 1))
+            leaf_ctype = index_ctype(len(self.values) - 1)
         x_ctype = c.ctype(self.x.type.ctype)
         with c.block(f"static {leaf_ctype} {c.name(self, f'tree{t}')}(const {x_ctype} *x)"):
             if tree.left[0] < 0:
@@ -138,8 +137,8 @@ class TreeWalk(Op):
         c.line(f"return {c_int(int(self.values[leaf, 0])) if self._single else leaf};")
 
     def _declare_add(self, c: Code) -> None:
-        leaf, total = c.ctype(storage_ctype(0, len(self.values) - 1)), c.ctype(self.accumulator)
-        n = "uint8_t" if self.values.shape[1] < 256 else "uint16_t"
+        leaf, total = index_ctype(len(self.values) - 1), c.ctype(self.accumulator)
+        n = index_ctype(self.values.shape[1])
         with c.block(f"static void {c.name(self, 'add')}({leaf} leaf, {total} *sum)"):
             start, step = c.cursor(self, "start", "leaf")
             c.line(f"const {self.tables()['start'].ctype} first = {step}(&{start});")
