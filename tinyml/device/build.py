@@ -6,7 +6,6 @@ and no command passes through a shell.
 
 from __future__ import annotations
 
-import functools
 import re
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -257,6 +256,7 @@ class AvrBuild:
         self._gcc = find_tool("avr-gcc")
         self._temporary = tempfile.TemporaryDirectory(prefix="tinyml-")
         self._folder = Path(self._temporary.name)
+        self._built: dict[tuple[tuple[tuple[str, str], ...], str], list[Path]] = {}
 
     def __enter__(self) -> AvrBuild:
         return self
@@ -267,17 +267,25 @@ class AvrBuild:
     def compile(self, files: Mapping[str, str], *, before: str = "") -> list[Path]:
         """Write `files`, compile every ``.c`` among them, and return the objects.
 
-        `before` names a file that is included before the first line of each unit.
+        `before` names a file that is included before the first line of each unit. What has been
+        compiled before is not compiled again.
         """
-        for file, text in files.items():
-            (self._folder / file).write_text(text, encoding="utf-8")
-        return [self._compile(file, before) for file in files if file.endswith(".c")]
+        key = (tuple(files.items()), before)
+        if key not in self._built:
+            for file, text in files.items():
+                (self._folder / file).write_text(text, encoding="utf-8")
+            units = [file for file in files if file.endswith(".c")]
+            self._built[key] = [self._compile(unit, before) for unit in units]
+        return self._built[key]
 
     def _compile(self, unit: str, before: str) -> Path:
+        # Numbered, because a unit may come again with another text.
+        built = self._folder / f"{len(self._built)}-{_object(unit)}"
         target = (f"-mmcu={self.board.mcu}", f"-DF_CPU={self.board.clock_hz}L")
         included = ("-include", before) if before else ()
-        run_tool([self._gcc, *self.flags.compile, *target, *included, "-c", unit], cwd=self._folder)
-        return self._folder / _object(unit)
+        words = [*self.flags.compile, *target, *included, "-c", unit, "-o", built]
+        run_tool([self._gcc, *words], cwd=self._folder)
+        return built
 
     def link(self, objects: Sequence[Path], *, symbols: Mapping[str, int] | None = None) -> Elf:
         """Link objects into a program, which is returned in memory.
@@ -310,7 +318,6 @@ class AvrBuild:
             return None
 
 
-@functools.lru_cache(maxsize=8)
 def avr_compiler_version() -> str:
     """Name and version of the AVR compiler in use, for reports."""
     return tool_version(find_tool("avr-gcc"))

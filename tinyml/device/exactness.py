@@ -224,6 +224,37 @@ def run_avr_many(
     return run_models_avr(models, raws, get_board(board))
 
 
+def quantize_avr(program: Program, X: ArrayLike, board: str | Board = "uno") -> NDArray[np.int64]:
+    """What ``<name>_quantize`` makes of float rows on a simulated board, where floats are software.
+
+    Examples
+    --------
+    >>> (quantize_avr(program, X) == program.quantize(X)).all()  # doctest: +SKIP
+    """
+    features = np.ascontiguousarray(X, dtype="<f4")
+    model = _quantizer(CModel.of(program, "m0"))
+    (run,) = run_models_avr([model], [features.view(np.uint8)], get_board(board))
+    assert run.scores is not None
+    return run.scores
+
+
+def _quantizer(model: CModel) -> CModel:
+    """Quantisation in the clothes of a model: the bytes of a float row in, integers out."""
+    signature = "void q_scores(const q_input_t *x, q_score_t *out)"
+    header = (
+        "#include <stdint.h>\ntypedef uint8_t q_input_t;\n"
+        f"typedef {model.input_ctype} q_score_t;\n{signature};\n"
+    )
+    definition = (
+        f'#include "q.h"\n#include "{model.name}.h"\n#include <string.h>\n{signature}\n'
+        f"{{ float f[{model.n_features}]; memcpy(f, x, sizeof f);"
+        f" {model.name}_quantize(f, out); }}\n"
+    )
+    sources = {**model.sources, "q.h": header, "q.c": definition}
+    n = model.n_features
+    return CModel("q", sources, "uint8_t", model.input_ctype, None, 4 * n, n)
+
+
 def run_models_avr(
     models: Sequence[CModel], raws: Sequence[NDArray[np.generic]], board: Board
 ) -> list[Run]:

@@ -129,7 +129,8 @@ def _cache_folder() -> Path:
 def _cache_key(cc: Path, prefix: Path) -> str:
     parts = [_SOURCE.read_bytes(), f"{cc} {tool_version(cc)} {sys.platform}".encode()]
     parts += [path.read_bytes() for path in sorted((prefix / "include/simavr").glob("*.h"))]
-    for library in sorted(prefix.glob("lib*/**/libsimavr.*")):
+    folders = (prefix / "lib", prefix / "lib64", *prefix.glob("lib/*-linux-*"))
+    for library in sorted(path for folder in folders for path in folder.glob("libsimavr.*")):
         state = library.stat()
         parts.append(f"{library.resolve()} {state.st_size} {state.st_mtime_ns}".encode())
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]

@@ -6,6 +6,7 @@ then in the usual system folders.
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import shutil
@@ -102,6 +103,7 @@ def run_tool(command: Sequence[str | Path], *, cwd: Path, timeout: float = 600.0
     return (done.stdout + done.stderr).decode(errors="replace")
 
 
+@functools.lru_cache(maxsize=16)
 def tool_version(tool: Path) -> str:
     """The first line of ``tool --version``."""
     return run_tool([tool, "--version"], cwd=Path(tool).parent).partition("\n")[0].strip()
