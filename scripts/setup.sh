@@ -116,11 +116,15 @@ avr_is_complete() {
     has_header simavr/sim_avr.h gcc && has_header libelf.h gcc && has_header stdint.h gcc
 }
 
+clang_has_sanitizers() {
+  echo 'int main(void) { return 0; }' | clang -fsanitize=address,undefined -x c - -o /dev/null >/dev/null 2>&1
+}
+
 # Of use to a few tests only: each is tried once per environment, and doing without is no failure.
 prepare_test_extras() {
   local missing=()
   [ ! -e "$venv/tinyml-apt-tried" ] && apt_is_permitted || return 0
-  command -v clang >/dev/null || missing+=(clang)
+  clang_has_sanitizers || missing+=(clang libclang-rt-dev)
   command -v g++ >/dev/null || missing+=(g++)
   command -v arduino-builder >/dev/null || missing+=(arduino-builder arduino-ctags)
   [ -d /usr/share/arduino/hardware/arduino/avr ] || missing+=(arduino-core-avr)
