@@ -64,10 +64,12 @@ def check(program, raw, scores, decisions):
         assert decisions is None
 
 
-def test_the_host_agrees_for_any_value_of_the_input_type(programs):
+@pytest.mark.parametrize("kind", ["arduino", "header"])
+def test_the_host_agrees_for_any_value_of_the_input_type(programs, kind):
     chosen = list(programs.values())
     raws = [any_rows(program) for program in chosen]
-    for program, raw, outputs in zip(chosen, raws, run_host(chosen, raws), strict=True):
+    results = run_host(chosen, raws, kind=kind)
+    for program, raw, outputs in zip(chosen, raws, results, strict=True):
         check(program, raw, *outputs)
 
 

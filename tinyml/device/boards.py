@@ -78,10 +78,9 @@ class Board:
 
 
 _REACH = {"avr25": 8_192, "avr5": 131_072, "avr6": 262_144}
-_DC = "Electrical Characteristics, DC Characteristics, Power Supply Current"
-_M328 = f"ATmega48A/PA to 328/P, DS40002061: {_DC}"
-_M2560 = f"ATmega640 to 2561, document 2549: {_DC}"
-_T85 = f"ATtiny25/45/85, document 2586: {_DC}"
+_M328 = "ATmega48PA/88PA/168PA/328P, document 8161D, page 316: Power Supply Current"
+_M2560 = "ATmega640/1280/1281/2560/2561, document 2549, DC Characteristics: Power Supply Current"
+_T85 = "ATtiny25/45/85, document 7598H, page 151: Power Supply Current"
 
 # fmt: off
 BOARDS: dict[str, Board] = {

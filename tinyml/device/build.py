@@ -87,13 +87,14 @@ class CModel:
     n_outputs: int
 
     @classmethod
-    def of(cls, program: Program, name: str) -> CModel:
-        """Print `program` under `name`."""
-        from tinyml.codegen.export import sources
+    def of(cls, program: Program, name: str, kind: str = "arduino") -> CModel:
+        """Print `program` under `name`, as a library's sources or as one header."""
+        from tinyml.codegen.export import header, sources
 
+        single = kind == "header"
         return cls(
             name=name,
-            sources=sources(program, name),
+            sources={f"{name}.h": header(program, name)} if single else sources(program, name),
             input_ctype=program.input.type.ctype,
             score_ctype=program.score_ctype,
             predict_ctype=program.predict_ctype if program.has_predict else None,
@@ -196,11 +197,14 @@ def compile_host(
 
 
 def check_header(sources: Mapping[str, str], name: str, *, standard: str = "c++11") -> None:
-    r"""Raise `BuildError` unless ``<name>.h`` can be included, twice, from strict C++ or C.
+    """Raise `BuildError` unless ``<name>.h`` can be included, twice, from strict C++ or C.
 
     Examples
     --------
-    >>> check_header({"m.h": "#include <stdint.h>\nint16_t m(void);\n"}, "m")  # doctest: +SKIP
+    ::
+
+        check_header({"model.h": program.to_c("model")}, "model")
+        check_header({"model.h": program.to_c("model")}, "model", standard="c99")
     """
     plus = standard.startswith("c++")
     cc = find_compiler("g++", "clang++") if plus else find_compiler("gcc", "clang")

@@ -42,9 +42,10 @@ class Elf:
 
     Examples
     --------
-    >>> elf = avr.link(objects)  # doctest: +SKIP
-    >>> elf.flash, elf.static_ram  # doctest: +SKIP
-    (138, 0)
+    ::
+
+        elf = Elf(Path("sketch.ino.elf").read_bytes())
+        print(elf.flash, elf.static_ram, elf.symbols["main"])
     """
 
     image: bytes
