@@ -394,7 +394,113 @@ def _gives_probabilities(estimator):
 
 
 class ProtoNNClassifier(ClassifierMixin, _ProtoNN):
-    """Nearest prototypes in a learned projection."""
+    """Nearest prototypes in a learned low-dimensional space, for classification.
+
+    The scores of a row x are ``sum_j z_j exp(-gamma^2 ||W x - b_j||^2)`` [1]_.
+
+    Parameters
+    ----------
+    n_components : int, default=None
+        Dimensions of the learned space, at most the number of features. None means 10, or as many
+        as `max_bytes` allows.
+    n_prototypes : int, default=None
+        Number of prototypes. None means 4 per class, but at least 20, in 10 dimensions and in
+        proportion in others, or as many as `max_bytes` allows.
+    projection_density : float, default=None
+        Share of the entries of `projection_` that are not zero, reached exactly. None means 1, or
+        as much as `max_bytes` allows.
+    label_density : float, default=None
+        Share of the entries of `prototype_labels_` that are not zero. None means 1.
+    max_bytes : int, default=None
+        Bound of `n_model_bytes_`. What is left at None above is chosen for it: about half of the
+        bytes go to the projection.
+    projection : {"supervised", "random"}, default="supervised"
+        Where the projection starts: at the linear discriminants of the classes
+        followed by directions of large variance, or at random numbers, which is faster for
+        thousands of features.
+    loss : {"cross_entropy", "squared"}, default="cross_entropy"
+        What is minimised: the negative log-likelihood of the softmax of the scores, or the squared
+        difference of scores and indicators of the classes, as in the paper.
+    input_noise : float or "auto", default="auto"
+        Standard deviation of the Gaussian noise added to the rows while training, in standard
+        deviations of each feature. Like a ridge penalty, it pays where there are many features and
+        few rows: "auto" means ``min(0.5, 2 * sqrt(n_features / n_samples))``.
+    learning_rate : float, default=0.1
+        Highest step size of Adam, relative to the size of the values a matrix starts with. It
+        rises during the first tenth of training and then falls to zero by a cosine.
+    max_iter : int, default=100
+        Number of passes over the rows. Entries of sparse matrices become zero gradually between
+        0.1 and 0.6 of training, the rest goes on with the zeros fixed.
+    batch_size : int or "auto", default="auto"
+        Rows in a step; "auto" means a tenth of the rows, but at least 8 and at most 128.
+    class_weight : dict, "balanced" or None, default=None
+        Weight of each class; "balanced" makes their total weights equal.
+    verbose : bool or int, default=False
+        Show a progress bar on stderr.
+    random_state : int, RandomState instance or None, default=None
+        Draws the order of the rows, the noise, and a random projection.
+
+    Attributes
+    ----------
+    projection_ : ndarray of shape (n_components, n_features)
+        W, with the standardisation of the features folded in.
+    prototypes_ : ndarray of shape (n_prototypes, n_components)
+        The b_j, with the mean of the features folded in.
+    prototype_labels_ : ndarray of shape (n_prototypes, n_outputs)
+        The z_j: one column per class, or a single one if there are two classes.
+    gamma_ : float
+        Width of the kernel; its square multiplies squared distances.
+    classes_ : ndarray of shape (n_classes,)
+        The classes.
+    n_features_in_ : int
+        Number of features seen in fit.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Their names, if `X` had string names only.
+    n_iter_ : int
+        Number of passes over the rows.
+    loss_curve_ : list of float
+        Mean loss of each pass.
+    n_model_bytes_ : int
+        Bytes of all constants in their smallest storage with 8-bit values, the table of the
+        exponential function included.
+    paper_size_ : int
+        Bytes by the rule of the paper, 4 per entry or 8 per non-zero entry, for comparisons.
+
+    See Also
+    --------
+    ProtoNNRegressor : The same model for numbers.
+
+    Notes
+    -----
+    Features need no scaling: they are standardised inside `fit`, and the result is folded into the
+    projection and the prototypes.
+
+    Training differs from the paper where that gives better models of the same size: all parameters,
+    `gamma_` included, are learned together by Adam, from a supervised start, with noise on the
+    rows, and by default for the cross-entropy.
+
+    Prototypes start at the means of clusters that do not depend on the order of rows, but batches
+    do: `sample_weight` multiplies the loss of a row and is equivalent to repeating it in
+    expectation only.
+
+    References
+    ----------
+    .. [1] C. Gupta et al., "ProtoNN: Compressed and Accurate kNN for Resource-scarce Devices",
+       ICML 2017.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn.model_selection import train_test_split
+    >>> from tinyml.estimators import ProtoNNClassifier
+    >>> X, y = load_digits(return_X_y=True)
+    >>> X_train, X_test, y_train, y_test = train_test_split(X, y, random_state=0)
+    >>> model = ProtoNNClassifier(max_bytes=1024, random_state=0).fit(X_train, y_train)
+    >>> model.n_model_bytes_ <= 1024
+    True
+    >>> model.score(X_test, y_test) > 0.94
+    True
+    """
 
     _parameter_constraints: ClassVar[dict] = {
         **_ProtoNN._parameter_constraints,
@@ -477,7 +583,7 @@ class ProtoNNClassifier(ClassifierMixin, _ProtoNN):
         if self.loss == "squared":
             return one_hot.astype(np.float32), one_hot, losses.squared
         loss = losses.logistic if one_hot.shape[1] == 1 else losses.softmax_cross_entropy
-        # scores of 5 make a class nearly certain; starting from there trains much faster than from 1
+        # scores of 5 make a class nearly certain; a start there trains much faster than one at 1
         return codes, 5 * one_hot, loss
 
     def decision_function(self, X):
@@ -538,7 +644,107 @@ class ProtoNNClassifier(ClassifierMixin, _ProtoNN):
 
 
 class ProtoNNRegressor(RegressorMixin, _ProtoNN):
-    """Nearest prototypes in a learned projection."""
+    """Nearest prototypes in a learned low-dimensional space, for regression.
+
+    The prediction for a row x is ``c + sum_j z_j exp(-gamma^2 ||W x - b_j||^2)`` [1]_. The squared
+    error is minimised.
+
+    Parameters
+    ----------
+    n_components : int, default=None
+        Dimensions of the learned space, at most the number of features. None means 10, or as many
+        as `max_bytes` allows.
+    n_prototypes : int, default=None
+        Number of prototypes. None means 20 in 10
+        dimensions and in proportion in others, or as many as `max_bytes` allows.
+    projection_density : float, default=None
+        Share of the entries of `projection_` that are not zero, reached exactly. None means 1, or
+        as much as `max_bytes` allows.
+    label_density : float, default=None
+        Share of the entries of `prototype_labels_` that are not zero. None means 1.
+    max_bytes : int, default=None
+        Bound of `n_model_bytes_`. What is left at None above is chosen for it: about half of the
+        bytes go to the projection.
+    projection : {"supervised", "random"}, default="supervised"
+        Where the projection starts: at the linear discriminants of ten slices
+        of the values, followed by directions of large variance, or at random numbers, which is
+        faster for thousands of features.
+    input_noise : float or "auto", default="auto"
+        Standard deviation of the Gaussian noise added to the rows while training, in standard
+        deviations of each feature. Like a ridge penalty, it pays where there are many features and
+        few rows: "auto" means ``min(0.5, 2 * sqrt(n_features / n_samples))``.
+    learning_rate : float, default=0.1
+        Highest step size of Adam, relative to the size of the values a matrix starts with. It
+        rises during the first tenth of training and then falls to zero by a cosine.
+    max_iter : int, default=100
+        Number of passes over the rows. Entries of sparse matrices become zero gradually between
+        0.1 and 0.6 of training, the rest goes on with the zeros fixed.
+    batch_size : int or "auto", default="auto"
+        Rows in a step; "auto" means a tenth of the rows, but at least 8 and at most 128.
+    verbose : bool or int, default=False
+        Show a progress bar on stderr.
+    random_state : int, RandomState instance or None, default=None
+        Draws the order of the rows, the noise, and a random projection.
+
+    Attributes
+    ----------
+    projection_ : ndarray of shape (n_components, n_features)
+        W, with the standardisation of the features folded in.
+    prototypes_ : ndarray of shape (n_prototypes, n_components)
+        The b_j, with the mean of the features folded in.
+    prototype_labels_ : ndarray of shape (n_prototypes, n_outputs)
+        The z_j, in units of the target.
+    gamma_ : float
+        Width of the kernel; its square multiplies squared distances.
+    intercept_ : ndarray of shape (1,)
+        c, the mean of the training values.
+    n_features_in_ : int
+        Number of features seen in fit.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Their names, if `X` had string names only.
+    n_iter_ : int
+        Number of passes over the rows.
+    loss_curve_ : list of float
+        Mean loss of each pass.
+    n_model_bytes_ : int
+        Bytes of all constants in their smallest storage with 8-bit values, the table of the
+        exponential function included.
+    paper_size_ : int
+        Bytes by the rule of the paper, 4 per entry or 8 per non-zero entry, for comparisons.
+
+    See Also
+    --------
+    ProtoNNClassifier : The same model for classes.
+
+    Notes
+    -----
+    Features need no scaling: they are standardised inside `fit`, and the result is folded into the
+    projection and the prototypes.
+
+    Training differs from the paper where that gives better models of the same size: all parameters,
+    `gamma_` included, are learned together by Adam, from a supervised start, with noise on the
+    rows, and for standardised values.
+
+    Prototypes start at the means of clusters that do not depend on the order of rows, but batches
+    do: `sample_weight` multiplies the loss of a row and is equivalent to repeating it in
+    expectation only.
+
+    References
+    ----------
+    .. [1] C. Gupta et al., "ProtoNN: Compressed and Accurate kNN for Resource-scarce Devices",
+       ICML 2017.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> from tinyml.estimators import ProtoNNRegressor
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> model = ProtoNNRegressor(max_bytes=400, random_state=0).fit(X[:300], y[:300])
+    >>> model.n_model_bytes_ <= 400
+    True
+    >>> model.score(X[300:], y[300:]) > 0.4
+    True
+    """
 
     def __init__(
         self,

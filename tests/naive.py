@@ -1,0 +1,91 @@
+"""Slow, obvious twins of the numerical kernels, one row or one entry at a time, in float64."""
+
+import math
+
+import numpy as np
+
+
+def softmax_cross_entropy(scores, labels, weights):
+    return np.mean(
+        [
+            w * (math.log(sum(math.exp(s) for s in row)) - row[label])
+            for row, label, w in zip(scores, labels, weights, strict=True)
+        ]
+    )
+
+
+def logistic(scores, labels, weights):
+    return np.mean(
+        [
+            w * math.log(1 + math.exp(-row[0] if label else row[0]))
+            for row, label, w in zip(scores, labels, weights, strict=True)
+        ]
+    )
+
+
+def squared(scores, targets, weights):
+    return np.mean(
+        [
+            w * sum((s - t) ** 2 for s, t in zip(row, target, strict=True))
+            for row, target, w in zip(scores, targets, weights, strict=True)
+        ]
+    )
+
+
+def hinge(scores, labels, weights):
+    return np.mean(
+        [
+            w * max(0, 1 - row[0] if label else 1 + row[0])
+            for row, label, w in zip(scores, labels, weights, strict=True)
+        ]
+    )
+
+
+def multiclass_hinge(scores, labels, weights):
+    return np.mean(
+        [
+            w * max(0, 1 + max(s for c, s in enumerate(row) if c != label) - row[label])
+            for row, label, w in zip(scores, labels, weights, strict=True)
+        ]
+    )
+
+
+def largest(values, count):
+    order = sorted(range(values.size), key=lambda i: (-abs(values.flat[i]), i))
+    mask = np.zeros(values.size, dtype=bool)
+    mask[order[:count]] = True
+    return mask.reshape(values.shape)
+
+
+def adam(theta, gradients, rate):
+    """Adam by the letter of the paper, a scalar at a time."""
+    theta = [float(t) for t in theta]
+    for i in range(len(theta)):
+        m = v = 0.0
+        for step, gradient in enumerate(gradients, start=1):
+            g = float(gradient[i])
+            m = 0.9 * m + 0.1 * g
+            v = 0.999 * v + 0.001 * g * g
+            m_hat, v_hat = m / (1 - 0.9**step), v / (1 - 0.999**step)
+            theta[i] -= rate[i] * m_hat / (math.sqrt(v_hat) + 1e-8)
+    return theta
+
+
+def protonn_scores(X, projection, prototypes, labels, gamma):
+    """Equation 1 of the ProtoNN paper."""
+    scores = np.zeros((len(X), labels.shape[1]))
+    for i, x in enumerate(X):
+        for b, z in zip(prototypes, labels, strict=True):
+            distance = sum((projection[k] @ x - b[k]) ** 2 for k in range(len(b)))
+            scores[i] += z * math.exp(-(gamma**2) * distance)
+    return scores
+
+
+def table_bytes(matrix, bits):
+    """A matrix dense, or row by row: a count, then a column index and a value per non-zero."""
+    value = bits // 8
+    rows = [[j for j, v in enumerate(row) if v != 0] for row in matrix]
+    index = 1 if len(matrix[0]) <= 256 else 2
+    count = 1 if max(len(row) for row in rows) <= 255 else 2
+    sparse = sum(count + len(row) * (index + value) for row in rows)
+    return min(sparse, sum(len(row) for row in matrix) * value)
