@@ -135,6 +135,6 @@ prepare_test_extras() {
 prepare_toolchain() {
   local what=$1
   if ! avr_is_complete && ! { apt_install "${avr_packages[@]}" && avr_is_complete; }; then
-    say "The AVR toolchain is incomplete and apt could not complete it: install ${avr_packages[*]}; until then $what."
+    say "The AVR toolchain is incomplete: install ${avr_packages[*]} (with apt-get, as root); until then $what."
   fi
 }

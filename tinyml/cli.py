@@ -169,7 +169,7 @@ def _demo_measurement(console: Any, program: Any, X: Any, board: str) -> Any:
         with _step(console, f"Build it, run {len(X)} rows on a simulated {board}"):
             return tinyml.measure(program, X, board=board, n_rows=None)
     except ToolNotFound as error:
-        console.print(f"\nNot measured: {error}")
+        click.echo(f"\nNot measured: {error}")
         return None
 
 
