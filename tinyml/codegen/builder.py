@@ -7,7 +7,6 @@ they are run on the calibration rows and the cheapest one that is accurate enoug
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,30 +15,20 @@ from numpy.typing import NDArray
 
 from tinyml.codegen.fixed import (
     IntArray,
-    arithmetic_ctype,
     ctype_range,
     frac_for,
     grid,
-    rshift,
     storage_ctype,
     to_raw,
 )
 from tinyml.codegen.fold import Stage, View
 from tinyml.codegen.forests import ForestFormat, lower_forest
 from tinyml.codegen.graph import Affine, Decay, Floats, Forest, SquaredDistance
-from tinyml.codegen.ops import Gather, Input, Lookup, MatVec, Narrow, Op
+from tinyml.codegen.ops import Input, Lookup, Op
 from tinyml.codegen.ops import SquaredDistance as SquaredDistanceOp
+from tinyml.codegen.products import AffineFormat, affine, narrow_together, run_between
 
 _MAX_EXPONENT = 100  # of an input's power of two, well inside single precision
-
-
-@dataclass(frozen=True)
-class AffineFormat:
-    """Widths of a matrix product and the error, relative to its spread, that is small enough."""
-
-    weight_bits: int
-    input_bits: int
-    tolerance: float
 
 
 @dataclass(frozen=True)
@@ -123,7 +112,7 @@ class Builder:
         for position, stage in enumerate(self.stages):
             fmt = LADDERS[type(stage.node)][levels[1 + position]]
             new = self._lower(op, raw, stage, fmt, position)
-            raw = _run_between(op, new, raw)
+            raw = run_between(op, new, raw)
             op = new
         assert isinstance(source, Input)
         return source, op
@@ -159,7 +148,7 @@ class Builder:
     def _forest(self, x: Op, raw: IntArray, stage: Stage, node: Forest, fmt: ForestFormat) -> Op:
         if not isinstance(x, Input):
             limit = ctype_range("int16_t" if fmt.bits > 8 else "int8_t")[1]
-            x = _narrow_together(x, limit, float(np.abs(x.type.to_float(raw)).max(initial=0)))
+            x = narrow_together(x, limit, float(np.abs(x.type.to_float(raw)).max(initial=0)))
         return lower_forest(x, node, stage.view, fmt, self._leaf_values(node), self.votes)
 
     def _leaf_values(self, node: Forest) -> Floats | None:
@@ -185,11 +174,6 @@ def _quantize(op: Input, X: NDArray[Any]) -> IntArray:
     return to_raw(X, op.frac, op.type.lowest, op.type.highest)
 
 
-def _run_between(source: Op, target: Op, raw: IntArray) -> IntArray:
-    """Execute the ops that lead from `source` to `target`."""
-    return raw if target is source else target.run(_run_between(source, target.inputs[0], raw))
-
-
 def _threshold_extent(forest: Forest, view: View, n_features: int) -> Floats:
     a, b, _, _ = view.as_clipped_affine()
     extent = np.zeros(n_features)
@@ -197,196 +181,6 @@ def _threshold_extent(forest: Forest, view: View, n_features: int) -> Floats:
         column, threshold = tree.feature[~tree.is_leaf], tree.threshold[~tree.is_leaf]
         np.maximum.at(extent, view.columns[column], np.abs((threshold - b[column]) / a[column]))
     return extent * (1 + 2.0**-6)  # room above the largest threshold, so that saturation passes it
-
-
-# A matrix product ------------------------------------------------------------------------------------
-
-
-def affine(
-    x: Op, raw: IntArray, view: View, weights: Floats, bias: Floats, fmt: AffineFormat
-) -> Op:
-    """Return the ops of ``weights @ view(x) + bias``: the cheapest that is accurate enough."""
-    a, b, lo, hi = view.as_clipped_affine()
-    bias = bias + weights @ b
-    x, raw, weights, lo, hi = _columns(x, raw, view.columns, weights * a, lo, hi)
-    problem = _Product(x, raw, weights, bias, lo, hi, fmt)
-    best: tuple[float, Op] | None = None
-    for candidate in problem.candidates():
-        error = problem.error(candidate)
-        if error <= fmt.tolerance:
-            return candidate
-        if best is None or error < 0.8 * best[0]:  # a dearer spelling must be worth it
-            best = (error, candidate)
-    assert best is not None
-    return best[1]
-
-
-def _columns(
-    x: Op, raw: IntArray, columns: NDArray[np.intp], weights: Floats, lo: Floats, hi: Floats
-) -> tuple[Op, IntArray, Floats, Floats, Floats]:
-    """Spread the weights over all columns of x, or gather the used ones where that is smaller."""
-    size = x.type.size
-    used = np.flatnonzero(np.any(weights != 0, axis=0))
-    dense = 2 * np.count_nonzero(weights) > weights.size
-    if dense and (size - len(used)) * len(weights) > len(used) > 0:
-        gather = Gather(x, columns[used])
-        return gather, gather.run(raw), weights[:, used], lo[used], hi[used]
-    spread = np.zeros((len(weights), size))
-    np.add.at(spread, (slice(None), columns), weights)
-    ends = np.full(size, -np.inf), np.full(size, np.inf)
-    for end, bound in zip(ends, (lo, hi), strict=True):
-        end[columns[used]] = bound[used]
-    return x, raw, spread, *ends
-
-
-@dataclass(eq=False)
-class _Product:
-    """The choices in one matrix product: how columns are conditioned, how wide the sum is."""
-
-    x: Op
-    raw: IntArray
-    weights: Floats
-    bias: Floats
-    lo: Floats
-    hi: Floats
-    fmt: AffineFormat
-
-    def __post_init__(self) -> None:
-        t = self.x.type
-        frac = np.broadcast_to(t.frac, t.shape)
-        self.frac = np.asarray(frac)
-        self.clip_lo = to_raw(np.where(np.isfinite(self.lo), self.lo, 0), frac, t.lo, t.hi)
-        self.clip_lo = np.where(np.isfinite(self.lo), self.clip_lo, t.lo)
-        self.clip_hi = to_raw(np.where(np.isfinite(self.hi), self.hi, 0), frac, t.lo, t.hi)
-        self.clip_hi = np.where(np.isfinite(self.hi), self.clip_hi, t.hi)
-        self.clips = bool(np.any(np.isfinite(self.lo) | np.isfinite(self.hi)))
-        seen = np.clip(self.raw, self.clip_lo, self.clip_hi)
-        self.reach = np.maximum(1, np.abs(seen).max(axis=0, initial=1))
-        self.seen_lo = int(seen.min(initial=0))
-        spare = 0 if self.seen_lo >= 0 and self.fmt.input_bits == 8 else 1  # unsigned if it can be
-        self.limit = 2 ** (self.fmt.input_bits - spare) - 1
-        self.weight_limit = 2 ** (self.fmt.weight_bits - 1) - 1
-        self.reference = np.ldexp(seen.astype(np.float64), -frac) @ self.weights.T + self.bias
-        spread = self.reference.std(axis=0).mean() if len(seen) else 0.0
-        self.spread = float(spread) if spread > 0 else 1.0
-
-    def candidates(self) -> Iterator[MatVec]:
-        """Yield spellings from cheap to dear."""
-        for sum_bits in (16, 24, 32):
-            if self._as_is():
-                yield from self._with(self.x, sum_bits)
-            else:
-                yield from self._with(self._uniform(), sum_bits)
-            yield from self._per_column(sum_bits)
-        if self._as_is():
-            for sum_bits in (16, 24, 32):
-                yield from self._with(self._uniform(), sum_bits)
-
-    def error(self, op: MatVec, u: IntArray | None = None) -> float:
-        """Return the root mean square error on calibration rows over the spread of the result."""
-        u = _run_between(self.x, op.x, self.raw) if u is None else u
-        got = op.type.to_float(op.run(u))
-        return float(np.sqrt(np.mean((got - self.reference) ** 2))) / self.spread
-
-    def product(self, u: Op, seen: IntArray, frac: int, sum_bits: int) -> MatVec | None:
-        """Return the product on one grid if its sum is proven to fit, else None.
-
-        Weights saturate, and the bias takes up what rounding changes for the mean row.
-        """
-        scaled = self.weights * np.ldexp(1.0, -np.broadcast_to(u.type.frac, u.type.shape))
-        rounded = np.floor(np.ldexp(scaled, frac) + 0.5)
-        rounded = np.clip(rounded, -self.weight_limit, self.weight_limit)
-        change = np.ldexp(scaled, frac) - rounded
-        offset = np.floor(np.ldexp(self.bias, frac) + change @ seen.mean(axis=0) + 0.5)
-        bound = np.maximum(np.abs(rounded * u.type.lo), np.abs(rounded * u.type.hi)).sum(axis=1)
-        if np.any(bound + np.abs(offset) >= 2.0 ** (sum_bits - 1)):
-            return None
-        return MatVec(u, rounded.astype(np.int64), offset.astype(np.int64), frac)
-
-    def _as_is(self) -> bool:
-        """Whether x needs no conditioning: narrow enough, and nothing clips."""
-        return not self.clips and self.x.type.dtype.itemsize * 8 <= self.fmt.input_bits
-
-    def _with(self, u: Op, sum_bits: int) -> Iterator[MatVec]:
-        """Yield the product of u on the best grid whose sum fits, if a sensible one does."""
-        seen = _run_between(self.x, u, self.raw)
-        scaled = self.weights * np.ldexp(1.0, -np.broadcast_to(u.type.frac, u.type.shape))
-        finest = grid(scaled, self.fmt.weight_bits)
-        yield from self._best(lambda frac: (u, seen, frac, sum_bits), finest)
-
-    def _best(self, attempt: Callable[[int], Any], finest: int) -> Iterator[MatVec]:
-        """Yield the most accurate attempt.
-
-        On grids finer than the `finest` that holds every weight the largest saturate. That pays
-        where these belong to columns that hardly ever vary.
-        """
-        found: list[tuple[float, MatVec]] = []
-        for frac in range(finest + 4, finest - 8, -1):
-            arguments = attempt(frac)
-            op = self.product(*arguments) if arguments else None
-            if op is not None:
-                found.append((self.error(op, arguments[1]), op))
-            if op is not None and frac <= finest:
-                break
-        if found:
-            yield min(found, key=lambda f: f[0])[1]
-
-    def _uniform(self) -> Op:
-        """Condition with one shift and one clip for all columns."""
-        shift = max(0, _bits(int(self.reach.max())) - _bits(self.limit))
-        top = (1 << _bits(int(rshift(self.reach.max(), shift)))) - 1
-        top = min(top, self.limit)
-        lo, hi = (0 if self.seen_lo >= 0 else -top), top
-        if not self.clips:
-            return Narrow(self.x, shift, lo, hi)
-        ends = rshift(self.clip_lo, shift), rshift(self.clip_hi, shift)
-        return Narrow(self.x, shift, np.clip(ends[0], lo, hi), np.clip(ends[1], lo, hi))
-
-    def _per_column(self, sum_bits: int) -> Iterator[MatVec]:
-        """Yield the product behind a power of two per column, with the finest weights that fit.
-
-        A column is shifted left only as far as its weight would not fit otherwise; the shift
-        saturates it near its calibrated range.
-        """
-        largest = np.abs(self.weights).max(axis=0) * np.ldexp(1.0, -self.frac)
-        least = np.array([_bits(int(r)) for r in self.reach]) - _bits(self.limit)
-        if not largest.any():
-            return
-        with np.errstate(divide="ignore"):
-            room = np.log2(self.weight_limit) - np.log2(largest)
-        finest = int(np.floor((room - least).min()))
-
-        def attempt(frac: int) -> Any:
-            fitting = np.floor(np.minimum(room - frac, 0.0))
-            shift = np.maximum(least, np.where(np.isfinite(fitting), fitting, 0)).astype(np.int64)
-            u = self._shifted(np.clip(shift, -14, None))
-            if u is None or np.all(shift == shift[0]):
-                return None
-            return u, _run_between(self.x, u, self.raw), frac, sum_bits
-
-        yield from self._best(attempt, finest)
-
-    def _shifted(self, shift: IntArray) -> Op | None:
-        lo, hi = (0 if self.seen_lo >= 0 else -self.limit), self.limit
-        ends: tuple[Any, Any] = (lo, hi)
-        if self.clips:
-            ends = tuple(np.clip(rshift(e, shift), lo, hi) for e in (self.clip_lo, self.clip_hi))
-        try:
-            return Narrow(self.x, shift, *ends)
-        except OverflowError:
-            return None
-
-
-def _bits(value: int) -> int:
-    return value.bit_length()
-
-
-def _narrow_together(x: Op, limit: int, reach: float) -> Op:
-    """Narrow x to ±limit on one grid that reaches `reach`; nothing if it is narrow already."""
-    frac = min(x.type.scalar_frac, frac_for(reach, limit))
-    if frac == x.type.scalar_frac and x.type.magnitude <= limit:
-        return x
-    return Narrow(x, x.type.scalar_frac - frac, -limit, limit)
 
 
 # Distances and kernels -------------------------------------------------------------------------------
@@ -399,7 +193,7 @@ def squared_distance(
     limit = 2 ** (fmt.vector_bits - 1) - 1
     seen = float(np.abs(x.type.to_float(raw)).max(initial=0))
     beyond = float(np.abs(points).max()) + reach  # as far from every point as the kernel sees
-    x = _narrow_together(x, limit, min(seen, beyond) if seen > 0 else beyond)
+    x = narrow_together(x, limit, min(seen, beyond) if seen > 0 else beyond)
     frac = x.type.scalar_frac
     point_frac = min(frac, grid(points, fmt.point_bits))
     point_limit = 2 ** (fmt.point_bits - 1) - 1
@@ -417,7 +211,7 @@ def decay(x: Op, node: Decay, fmt: DecayFormat) -> Op:
     end = np.log(2.0 * 2**frac) / node.rate
     x_frac = x.type.scalar_frac
     domain = min(int(np.ceil(np.ldexp(end, x_frac))), x.type.highest)
-    shift = max(0, _bits(max(1, domain) // n_most))
+    shift = max(0, (max(1, domain) // n_most).bit_length())
     n = (domain >> shift) + 1
     middle = np.ldexp((np.arange(n) + 0.5) * 2.0**shift - 0.5, -x_frac)
     values = to_raw(np.exp(-node.rate * middle), frac, 0, top)
@@ -442,8 +236,6 @@ def range_of(X: NDArray[Any], declared: tuple[float, float] | None) -> InputRang
 
 
 def _with_spare_bit(lo: int, hi: int) -> tuple[int, int]:
-    top = (1 << _bits(max(abs(lo), abs(hi))) + 1) - 1
+    top = (1 << max(abs(lo), abs(hi)).bit_length() + 1) - 1
     return (-top - 1 if lo < 0 else 0), top
 
-
-__all__ = ["LADDERS", "Builder", "InputRange", "arithmetic_ctype", "range_of"]

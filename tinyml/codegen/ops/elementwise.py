@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from tinyml.codegen.fixed import Fixed, IntArray, arithmetic_ctype, ctype_range, rshift
+from tinyml.codegen.fixed import Exponent, Fixed, IntArray, arithmetic_ctype, ctype_range, rshift
 from tinyml.codegen.ops.base import Code, Elementwise, Op, Ref, Store, Table
 
 
@@ -64,7 +64,8 @@ class Narrow(Elementwise):
     """y = clip(x >> shift, lo, hi), rounded half up; a negative shift multiplies.
 
     With `shift` 0 it is a plain clip. `shift` may differ from element to element; then one
-    multiplication by a power of two from a table and one common shift do it.
+    multiplication by a power of two from a table and one common shift do it. Where 32 bits could
+    not hold the product, x is first limited to where every element has saturated.
     """
 
     x: Op
@@ -75,8 +76,7 @@ class Narrow(Elementwise):
     def __post_init__(self) -> None:
         self.inputs = (self.x,)
         source = self.x.type
-        shift = np.unique(self.shift)
-        self.shift = int(shift[0]) if shift.size == 1 else np.asarray(self.shift)
+        self.shift, self.lo, self.hi = map(_collapsed, (self.shift, self.lo, self.hi))
         self._lowest = rshift(source.lo, self.shift)
         self._highest = rshift(source.hi, self.shift)
         self.type = Fixed(
@@ -86,6 +86,7 @@ class Narrow(Elementwise):
             np.clip(self._highest, self.lo, self.hi),
         )
         self._right = max(0, int(np.max(self.shift)))
+        self._limits_first = not self._fits(source.lo, source.hi)
         self._working_ctype()  # refuses now what 32 bits cannot hold
 
     def run(self, *args: IntArray) -> IntArray:
@@ -96,10 +97,26 @@ class Narrow(Elementwise):
         """Powers of two that turn the per-element shifts into one common right shift."""
         return np.left_shift(1, self._right - np.asarray(self.shift, dtype=np.int64))
 
-    def _working_ctype(self) -> str:
+    def _before_rounding(self, lo: Exponent, hi: Exponent) -> tuple[int, int]:
+        """Return the range of what is shifted to the right, for x in [`lo`, `hi`]."""
         half = (1 << self._right) >> 1
-        ends = (self.x.type.lo * self._factor, self.x.type.hi * self._factor + half)
-        return arithmetic_ctype(int(np.min(ends[0])), int(np.max(ends[1])))
+        factor = self._factor.astype(object)  # 64 bits may not hold what is to be refused
+        return int(np.min(lo * factor)), int(np.max(hi * factor)) + half
+
+    def _fits(self, lo: Exponent, hi: Exponent) -> bool:
+        lowest, highest = self._before_rounding(lo, hi)
+        return -(2**31) <= lowest and highest < 2**31
+
+    @property
+    def _saturated(self) -> tuple[int, int]:
+        """The values of x at which y has reached its bounds whatever the element's shift."""
+        lo, hi = min(0, int(np.min(self.lo))), max(0, int(np.max(self.hi)))
+        source = self.x.type
+        return max(lo << self._right, source.lowest), min(hi << self._right, source.highest)
+
+    def _working_ctype(self) -> str:
+        ends = self._saturated if self._limits_first else (self.x.type.lo, self.x.type.hi)
+        return arithmetic_ctype(*self._before_rounding(*ends))
 
     def tables(self) -> dict[str, Table]:
         tables = {} if np.ndim(self.shift) == 0 else {"factor": Table.of_indices(self._factor)}
@@ -110,7 +127,7 @@ class Narrow(Elementwise):
 
     def element(self, c: Code, index: str, value: str) -> str:
         working = c.ctype(self._working_ctype())
-        expression = f"({working}){value}"
+        expression = f"({working}){self._limited(c, value) if self._limits_first else value}"
         if np.ndim(self.shift) > 0:
             expression = f"({working})({expression} * ({working}){c.read(self, 'factor', index)})"
         elif np.max(self.shift) < 0:
@@ -119,6 +136,14 @@ class Narrow(Elementwise):
             half = 1 << (self._right - 1)
             expression = f"({working})(({working})({expression} + {c_int(half)}) >> {self._right})"
         return self._clipped(c, working, expression, index)
+
+    def _limited(self, c: Code, value: str) -> str:
+        lo, hi = self._saturated
+        v = c.fresh("v")
+        c.line(f"{c.ctype(arithmetic_ctype(self.x.type.lowest, self.x.type.highest))} {v} = {value};")
+        c.line(f"if ({v} < {c_int(lo)}) {v} = {c_int(lo)};")
+        c.line(f"if ({v} > {c_int(hi)}) {v} = {c_int(hi)};")
+        return v
 
     def _clipped(self, c: Code, working: str, expression: str, index: str) -> str:
         below, above = np.any(self._lowest < self.lo), np.any(self._highest > self.hi)
@@ -176,6 +201,12 @@ class Lookup(Elementwise):
         if self._last > end:
             c.line(f"if ({k} > {c_int(end)}) {k} = {c_int(end)};")
         return c.read(self, "values", k)
+
+
+def _collapsed(values: int | IntArray) -> int | IntArray:
+    """Return one number where all elements have the same."""
+    different = np.unique(values)
+    return int(different[0]) if different.size == 1 else np.asarray(values, dtype=np.int64)
 
 
 def c_int(value: int) -> str:

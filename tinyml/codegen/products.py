@@ -1,0 +1,327 @@
+"""W x + b in integers: how columns are conditioned, which grid the weights take, how wide the sum is.
+
+Several spellings of one product are tried on the calibration rows, from cheap to dear, and the first
+that is accurate enough is kept. In all of them the sum is proven to fit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import LinAlgError, cholesky, inv
+
+from tinyml.codegen.fixed import IntArray, frac_for, grid, rshift, to_raw
+from tinyml.codegen.fold import View
+from tinyml.codegen.graph import Floats
+from tinyml.codegen.ops import Gather, MatVec, Narrow, Op
+
+_SUM_BITS = (16, 24, 32)
+_MOST_LEFT = 14  # of a column's shift
+_FINER = 4  # grids tried beyond the one that holds every weight
+_COARSER = 8  # grids given up for a narrower sum
+_MOST_FEEDBACK = 1024  # columns; the factor costs their cube
+
+
+@dataclass(frozen=True)
+class AffineFormat:
+    """Widths of a matrix product, and the error (relative to its spread) that is small enough."""
+
+    weight_bits: int
+    input_bits: int
+    tolerance: float
+
+
+def affine(
+    x: Op, raw: IntArray, view: View, weights: Floats, bias: Floats, fmt: AffineFormat
+) -> Op:
+    """Return the ops of ``weights @ view(x) + bias``: the cheapest that is accurate enough.
+
+    Parameters
+    ----------
+    x : Op
+    raw : ndarray of int, shape (n_rows, x.type.size)
+        Values of x on calibration rows.
+    view : View
+    weights : ndarray of shape (n_outputs, n_columns)
+    bias : ndarray of shape (n_outputs,)
+    fmt : AffineFormat
+    """
+    a, b, lo, hi = view.as_clipped_affine()
+    bias = bias + weights @ b
+    problem = _Product.of(*_columns(x, raw, view.columns, weights * a, lo, hi), bias, fmt)
+    best: tuple[float, Op] | None = None
+    for error, candidate in problem.candidates():
+        if error <= fmt.tolerance:
+            return candidate
+        if best is None or error < 0.8 * best[0]:  # a dearer spelling must be worth it
+            best = (error, candidate)
+    assert best is not None, "a 32-bit sum holds any product on some grid"
+    return best[1]
+
+
+def run_between(source: Op, target: Op, raw: IntArray) -> IntArray:
+    """Execute the ops that lead from `source` to `target`."""
+    if target is source:
+        return raw
+    return target.run(run_between(source, target.inputs[0], raw))
+
+
+def narrow_together(x: Op, limit: int, reach: float) -> Op:
+    """Narrow x to ±limit on one grid that reaches `reach`; nothing if it is narrow already."""
+    frac = min(x.type.scalar_frac, frac_for(reach, limit))
+    if frac == x.type.scalar_frac and x.type.magnitude <= limit:
+        return x
+    return Narrow(x, x.type.scalar_frac - frac, -limit, limit)
+
+
+def _columns(
+    x: Op, raw: IntArray, columns: NDArray[np.intp], weights: Floats, lo: Floats, hi: Floats
+) -> tuple[Op, IntArray, Floats, Floats, Floats]:
+    """Spread the weights over all columns of x, or gather the used ones where that is smaller."""
+    size = x.type.size
+    used = np.flatnonzero(np.any(weights != 0, axis=0))
+    dense = 2 * np.count_nonzero(weights) > weights.size
+    if dense and (size - len(used)) * len(weights) > len(used) > 0:
+        gather = Gather(x, columns[used])
+        return gather, gather.run(raw), weights[:, used], lo[used], hi[used]
+    spread = np.zeros((len(weights), size))
+    np.add.at(spread, (slice(None), columns), weights)
+    ends = np.full(size, -np.inf), np.full(size, np.inf)
+    for end, bound in zip(ends, (lo, hi), strict=True):
+        end[columns[used]] = bound[used]
+    return x, raw, spread, *ends
+
+
+@dataclass(eq=False)
+class _Conditioned:
+    """What the matrix reads: an op between x and the product, and its values on calibration rows."""
+
+    op: Op
+    seen: IntArray
+
+    @property
+    def scale(self) -> Floats:
+        """The real number that one unit of each column stands for."""
+        return np.ldexp(1.0, -np.broadcast_to(self.op.type.frac, self.op.type.shape))
+
+    @cached_property
+    def bounds(self) -> Floats:
+        """The proven magnitude of each column."""
+        t = self.op.type
+        largest = np.maximum(np.abs(t.lo), np.abs(t.hi))
+        return np.broadcast_to(largest, t.shape).astype(np.float64)
+
+    @cached_property
+    def feedback(self) -> Floats | None:
+        """Upper Cholesky factor of the inverse covariance of the columns; None if they are too many."""
+        n = self.seen.shape[1]
+        if n > _MOST_FEEDBACK or len(self.seen) < 2:
+            return None
+        centred = self.seen - self.seen.mean(axis=0)
+        covariance = centred.T @ centred / len(centred)
+        damping = 0.01 * max(1e-6, float(np.trace(covariance)) / n)
+        try:
+            return np.asarray(cholesky(inv(covariance + damping * np.eye(n))))
+        except LinAlgError:
+            return None
+
+
+def _round_together(weights: Floats, limit: int, feedback: Floats | None) -> Floats:
+    """Round to whole numbers within ±limit so that errors of correlated columns cancel.
+
+    Column by column the error is passed on to the columns still to come, as far as these can make
+    up for it on the calibration rows (optimal brain quantisation with a fixed order, Frantar et al.
+    2022, "GPTQ").
+    """
+    weights = weights.copy()
+    if feedback is None:
+        return np.clip(np.floor(weights + 0.5), -limit, limit)
+    for j in range(weights.shape[1]):
+        rounded = np.clip(np.floor(weights[:, j] + 0.5), -limit, limit)
+        error = (weights[:, j] - rounded) / feedback[j, j]
+        weights[:, j + 1 :] -= error[:, None] * feedback[j, j + 1 :]
+        weights[:, j] = rounded
+    return weights
+
+
+@dataclass(eq=False)
+class _Product:
+    """One product to be spelled: real weights, the values its input takes, and where it clips."""
+
+    x: Op
+    raw: IntArray
+    weights: Floats
+    clip: tuple[IntArray, IntArray] | None
+    bias: Floats
+    fmt: AffineFormat
+
+    @classmethod
+    def of(
+        cls,
+        x: Op,
+        raw: IntArray,
+        weights: Floats,
+        lo: Floats,
+        hi: Floats,
+        bias: Floats,
+        fmt: AffineFormat,
+    ) -> _Product:
+        """Express the clip to [`lo`, `hi`] in raw units of x."""
+        clip = None
+        if np.any(np.isfinite(lo) | np.isfinite(hi)):
+            clip = _raw_bound(x, lo, x.type.lo), _raw_bound(x, hi, x.type.hi)
+        return cls(x, raw, weights, clip, bias, fmt)
+
+    def __post_init__(self) -> None:
+        self.frac = np.asarray(np.broadcast_to(self.x.type.frac, self.x.type.shape))
+        seen = self.raw if self.clip is None else np.clip(self.raw, *self.clip)
+        self.reach = np.maximum(1, np.abs(seen).max(axis=0, initial=1))
+        self.signed = bool(seen.min(initial=0) < 0)
+        unsigned = not self.signed and self.fmt.input_bits == 8
+        self.limit = 2 ** (self.fmt.input_bits - (0 if unsigned else 1)) - 1
+        self.weight_limit = 2 ** (self.fmt.weight_bits - 1) - 1
+        self.wanted = np.ldexp(seen.astype(np.float64), -self.frac) @ self.weights.T + self.bias
+        spread = float(self.wanted.std(axis=0).mean())
+        self.spread = spread if spread > 0 else 1.0
+
+    def candidates(self) -> Iterator[tuple[float, MatVec]]:
+        """Yield spellings from cheap to dear, each with its error."""
+        plain = self._conditioned(self.x if self._as_is else self._uniform())
+        for sum_bits in _SUM_BITS:
+            yield from self._with(plain, sum_bits)
+            yield from self._shifted_as_needed(sum_bits)
+        filled = self._shifted(self._least_shift)
+        if filled is not None:
+            for sum_bits in _SUM_BITS:
+                yield from self._with(filled, sum_bits)
+        if self._as_is:
+            clipped = self._conditioned(self._uniform())
+            for sum_bits in _SUM_BITS:
+                yield from self._with(clipped, sum_bits)
+
+    # One spelling --------------------------------------------------------------------------------
+
+    def _with(self, u: _Conditioned, sum_bits: int) -> Iterator[tuple[float, MatVec]]:
+        """Yield the product of u on the best grid whose sum fits, if a sensible one does."""
+        yield from self._best(lambda _: u, self._finest(u), sum_bits)
+
+    def _finest(self, u: _Conditioned) -> int:
+        """Return the finest grid that holds every weight."""
+        scaled = self.weights * u.scale
+        return grid(scaled, self.fmt.weight_bits) if scaled.any() else grid(self.bias, 16)
+
+    def _best(
+        self, conditioned: Callable[[int], _Conditioned | None], finest: int, sum_bits: int
+    ) -> Iterator[tuple[float, MatVec]]:
+        """Yield the most accurate grid.
+
+        On grids finer than the `finest` that holds every weight the largest saturate. That pays
+        where these belong to columns that hardly ever vary.
+        """
+        found: list[tuple[float, MatVec]] = []
+        frac = finest + _FINER
+        while not (found and frac < finest) and (sum_bits == 32 or frac > finest - _COARSER):
+            u = conditioned(frac)
+            op = None if u is None else self._product(u, frac, sum_bits)
+            if u is not None and op is not None:
+                found.append((self._error(op, u), op))
+            frac = frac - 1 if u is None or op is not None else self._lower(u, frac, sum_bits)
+            if frac < finest - 200:
+                break
+        if found:
+            yield min(found, key=lambda f: f[0])
+
+    def _lower(self, u: _Conditioned, frac: int, sum_bits: int) -> int:
+        """Return the next coarser grid on which the sum may fit."""
+        total = (np.abs(self.weights * u.scale) @ u.bounds + np.abs(self.bias)).max()
+        return min(frac - 1, int(np.floor(sum_bits - 1 - np.log2(total))) + 1)
+
+    def _product(self, u: _Conditioned, frac: int, sum_bits: int) -> MatVec | None:
+        """Return the product on one grid if its sum is proven to fit, else None.
+
+        Weights saturate, and the bias takes up what rounding changes for the mean row.
+        """
+        scaled = np.ldexp(self.weights * u.scale, frac)
+        if np.abs(scaled).max(initial=0) > 2.0**40:
+            return None
+        feedback = u.feedback if self.fmt.weight_bits == 8 else None
+        rounded = _round_together(scaled, self.weight_limit, feedback)
+        change = (scaled - rounded) @ u.seen.mean(axis=0)
+        offset = np.floor(np.ldexp(self.bias, frac) + change + 0.5)
+        if np.any(np.abs(rounded) @ u.bounds + np.abs(offset) >= 2.0 ** (sum_bits - 1)):
+            return None
+        return MatVec(u.op, rounded.astype(np.int64), offset.astype(np.int64), frac)
+
+    def _error(self, op: MatVec, u: _Conditioned) -> float:
+        """Return the root mean square error on calibration rows over the spread of the result."""
+        got = op.type.to_float(op.run(u.seen))
+        return float(np.sqrt(np.mean((got - self.wanted) ** 2))) / self.spread
+
+    # Conditioning --------------------------------------------------------------------------------
+
+    @property
+    def _as_is(self) -> bool:
+        """Whether x needs no conditioning: narrow enough, and nothing clips."""
+        return self.clip is None and self.x.type.dtype.itemsize * 8 <= self.fmt.input_bits
+
+    def _conditioned(self, op: Op) -> _Conditioned:
+        return _Conditioned(op, run_between(self.x, op, self.raw))
+
+    def _uniform(self) -> Op:
+        """Condition with one shift and one clip for all columns."""
+        farthest = int(self.reach.max())
+        shift = max(0, farthest.bit_length() - self.limit.bit_length())
+        top = min(self.limit, (1 << int(rshift(farthest, shift)).bit_length()) - 1)
+        return self._narrow(shift, top)
+
+    @cached_property
+    def _least_shift(self) -> IntArray:
+        """The shift of each column that makes it fill the width."""
+        bits = np.array([int(r).bit_length() for r in self.reach])
+        return np.maximum(bits - self.limit.bit_length(), -_MOST_LEFT)
+
+    def _shifted_as_needed(self, sum_bits: int) -> Iterator[tuple[float, MatVec]]:
+        """Yield the product behind a power of two per column, with the finest weights that fit.
+
+        A column is shifted left only as far as its weight would not fit otherwise; the shift
+        saturates it near its calibrated range.
+        """
+        largest = np.abs(self.weights).max(axis=0) * np.ldexp(1.0, -self.frac)
+        if not largest.any():
+            return
+        with np.errstate(divide="ignore"):
+            room = np.log2(self.weight_limit) - np.log2(largest)
+
+        def conditioned(frac: int) -> _Conditioned | None:
+            shift = np.floor(np.clip(room - frac, self._least_shift, np.maximum(self._least_shift, 0)))
+            return self._shifted(shift.astype(np.int64))
+
+        yield from self._best(conditioned, int(np.floor((room - self._least_shift).min())), sum_bits)
+
+    def _shifted(self, shift: IntArray) -> _Conditioned | None:
+        """Condition with a shift per column; None if they are all the same or too wide a product."""
+        if np.all(shift == shift[0]):
+            return None
+        try:
+            return self._conditioned(self._narrow(shift, self.limit))
+        except OverflowError:
+            return None
+
+    def _narrow(self, shift: int | IntArray, top: int) -> Op:
+        lo = -top if self.signed else 0
+        if self.clip is None:
+            return Narrow(self.x, shift, lo, top)
+        ends = (np.clip(rshift(end, shift), lo, top) for end in self.clip)
+        return Narrow(self.x, shift, *ends)
+
+
+def _raw_bound(x: Op, bound: Floats, otherwise: Any) -> IntArray:
+    """Return a real bound as a raw value of x, its own where the bound is infinite."""
+    finite = np.isfinite(bound)
+    raw = to_raw(np.where(finite, bound, 0.0), x.type.frac, x.type.lo, x.type.hi)
+    return np.where(finite, raw, otherwise)
