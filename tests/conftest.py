@@ -1,5 +1,6 @@
 """What holds for every test: caches, seeds, and skips that are counted and named."""
 
+import contextlib
 import os
 import random
 import runpy
@@ -49,22 +50,44 @@ def pytest_configure(config):
     config.missing_toolchain = missing_toolchain()
 
 
+@contextlib.contextmanager
+def _missing_tools_are_named():
+    """A test that finds a compiler missing has not failed, unless nothing may be missing."""
+    from tinyml.device.toolchain import ToolNotFound
+
+    try:
+        yield
+    except ToolNotFound as error:
+        if REQUIRE_DEVICE:
+            raise
+        pytest.skip(str(error))
+
+
+@pytest.hookimpl(wrapper=True)
 def pytest_runtest_setup(item):
-    if item.get_closest_marker("device") is None or item.config.missing_toolchain is None:
-        return
-    if REQUIRE_DEVICE:
-        pytest.fail(f"device tests are required, but: {item.config.missing_toolchain}")
-    pytest.skip(item.config.missing_toolchain)
+    missing = item.config.missing_toolchain
+    if missing is not None and item.get_closest_marker("device"):
+        if REQUIRE_DEVICE:
+            pytest.fail(f"Device tests are required. {missing}", pytrace=False)
+        pytest.skip(missing)
+    with _missing_tools_are_named():
+        return (yield)
 
 
-@pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_makereport(item, call):
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call():
+    with _missing_tools_are_named():
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item):
     """Where device tests are required, one that skips itself has failed."""
-    outcome = yield
-    report = outcome.get_result()
+    report = yield
     if REQUIRE_DEVICE and report.skipped and item.get_closest_marker("device"):
         report.outcome = "failed"
-        report.longrepr = f"device tests are required, but this one was skipped: {report.longrepr}"
+        report.longrepr = f"Device tests are required, but this one was skipped: {report.longrepr}"
+    return report
 
 
 def pytest_terminal_summary(terminalreporter):
