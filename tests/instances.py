@@ -1,0 +1,238 @@
+"""The one table of everything that can be lowered: estimators with small fast parameters, and data.
+
+A new lowering adds a line to `INSTANCES`. Tests take the models from `fitted` and `compiled`, which
+do each piece of work once in a session; nobody changes what these return.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from sklearn.base import BaseEstimator, clone, is_classifier
+from sklearn.datasets import (
+    load_breast_cancer,
+    load_diabetes,
+    load_digits,
+    load_iris,
+    load_linnerud,
+    load_wine,
+)
+from sklearn.decomposition import PCA
+from sklearn.ensemble import (
+    ExtraTreesClassifier,
+    ExtraTreesRegressor,
+    RandomForestClassifier,
+    RandomForestRegressor,
+)
+from sklearn.feature_selection import (
+    SelectFromModel,
+    SelectKBest,
+    SelectPercentile,
+    VarianceThreshold,
+)
+from sklearn.linear_model import (
+    ElasticNet,
+    Lasso,
+    LinearRegression,
+    LogisticRegression,
+    Ridge,
+    RidgeClassifier,
+    SGDClassifier,
+)
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, RobustScaler, StandardScaler
+from sklearn.svm import LinearSVC
+from sklearn.tree import (
+    DecisionTreeClassifier,
+    DecisionTreeRegressor,
+    ExtraTreeClassifier,
+    ExtraTreeRegressor,
+)
+
+import tinyml
+from tinyml.estimators import ProtoNNClassifier, ProtoNNRegressor
+
+
+@dataclass(frozen=True)
+class Instance:
+    """An estimator that is yet to be fitted, and the name of the data it is meant for."""
+
+    id: str
+    estimator: BaseEstimator
+    data: str
+
+    @property
+    def is_classifier(self) -> bool:
+        """Whether it ends in a classifier."""
+        return is_classifier(self.estimator)
+
+
+# Data ---------------------------------------------------------------------------------------------
+
+
+@cache
+def data(name):
+    """Return X and y of a data set that comes with scikit-learn."""
+    return _frozen(*DATA[name]())
+
+
+def _frozen(*arrays):
+    for array in arrays:
+        array.flags.writeable = False
+    return arrays
+
+
+def _names(bunch):
+    """Give the classes their names, so that string labels are met everywhere."""
+    return bunch.data, bunch.target_names[bunch.target]
+
+
+def _binary_digits():
+    X, y = load_digits(return_X_y=True)
+    return X.astype(np.uint8), y % 2
+
+
+def _mixed():
+    """Whole numbers of unlike ranges, some of them negative: counts, codes, temperatures."""
+    X, y = load_breast_cancer(return_X_y=True)
+    standard = (X[:, :10] - X[:, :10].mean(axis=0)) / X[:, :10].std(axis=0)
+    reach = np.array([3, 9000, 40, 1, 250, 12, 2000, 7, 100, 20_000])
+    shift = np.array([0, 0, 200, 2, 0, 30, 6000, 0, -50, 0])
+    return np.round(standard * reach + shift).astype(np.int32), y
+
+
+def _two_targets():
+    X, y = load_diabetes(return_X_y=True)
+    return X, np.c_[y, X[:, 2] * 100 + y / 10]
+
+
+DATA = {
+    "digits": lambda: load_digits(return_X_y=True),  # whole numbers in float columns
+    "even_digits": _binary_digits,  # bytes
+    "iris": lambda: _names(load_iris()),
+    "cancer": lambda: load_breast_cancer(return_X_y=True),
+    "wine": lambda: load_wine(return_X_y=True),
+    "mixed": _mixed,
+    "diabetes": lambda: load_diabetes(return_X_y=True),
+    "two_targets": _two_targets,
+    "linnerud": lambda: load_linnerud(return_X_y=True),  # 20 rows of whole numbers, three targets
+}
+
+
+# Models -------------------------------------------------------------------------------------------
+
+SEED = {"random_state": 0}
+FOREST = {"n_estimators": 5, "max_depth": 5, **SEED}
+PROTONN = {"max_iter": 20, **SEED}
+
+
+def _logistic(**parameters):
+    return LogisticRegression(**{"max_iter": 300, "tol": 1e-3, **parameters})
+
+
+def _scaled(model):
+    return make_pipeline(StandardScaler(), model)
+
+
+def _pipelines() -> Iterator[tuple[str, BaseEstimator, str]]:
+    inner = make_pipeline(MinMaxScaler(), PCA(8, **SEED))
+    nested = make_pipeline(SelectKBest(k=20), make_pipeline(inner, StandardScaler()), _logistic())
+    absent = [("nothing", None), ("same", "passthrough"), ("scaler", StandardScaler())]
+    yield "pipeline_of_pipelines", nested, "cancer"
+    yield "pipeline_with_gaps", Pipeline([*absent, ("model", _logistic())]), "wine"
+
+
+def _scalers() -> Iterator[tuple[str, BaseEstimator, str]]:
+    scalers = {
+        "standard": StandardScaler(),
+        "standard_without_mean": StandardScaler(with_mean=False),
+        "standard_without_std": StandardScaler(with_std=False),
+        "minmax": MinMaxScaler((-1, 1)),
+        "minmax_clip": MinMaxScaler(clip=True),
+        "maxabs": MaxAbsScaler(),
+        "robust": RobustScaler(),
+        "robust_plain": RobustScaler(with_centering=False, with_scaling=False),
+    }
+    for name, scaler in scalers.items():
+        yield f"{name}_ridge", make_pipeline(scaler, RidgeClassifier()), "wine"
+        tree = DecisionTreeClassifier(max_depth=6, **SEED)
+        yield f"{name}_tree", make_pipeline(scaler, tree), "mixed"
+    yield "pca_logistic", make_pipeline(PCA(12, **SEED), _logistic()), "digits"
+    whitened = PCA(6, whiten=True, **SEED)
+    yield "whitened_logistic", make_pipeline(StandardScaler(), whitened, _logistic()), "wine"
+
+
+def _selectors() -> Iterator[tuple[str, BaseEstimator, str]]:
+    yield "variance_logistic", _scaled(make_pipeline(VarianceThreshold(0.5), _logistic())), "digits"
+    yield "kbest_svc", make_pipeline(SelectKBest(k=10), StandardScaler(), LinearSVC(**SEED)), "cancer"
+    yield "percentile_ridge", make_pipeline(SelectPercentile(percentile=30), Ridge()), "diabetes"
+    lasso = SelectFromModel(Lasso(alpha=0.5))
+    yield "from_model_forest", make_pipeline(lasso, RandomForestRegressor(**FOREST)), "diabetes"
+
+
+def _linear() -> Iterator[tuple[str, BaseEstimator, str]]:
+    yield "logistic_digits", _scaled(_logistic(C=0.1)), "digits"
+    yield "logistic_binary", _scaled(_logistic()), "cancer"
+    yield "logistic_bytes", _logistic(C=0.01), "even_digits"
+    yield "logistic_mixed", _scaled(_logistic()), "mixed"
+    yield "logistic_iris", _logistic(), "iris"
+    yield "svc", _scaled(LinearSVC(**SEED)), "iris"
+    yield "svc_binary", _scaled(LinearSVC(**SEED)), "mixed"
+    yield "sgd", _scaled(SGDClassifier(loss="log_loss", **SEED)), "wine"
+    yield "sgd_hinge", _scaled(SGDClassifier(**SEED)), "digits"
+    yield "ridge_classifier", RidgeClassifier(), "digits"
+    yield "ridge_classifier_binary", _scaled(RidgeClassifier()), "cancer"
+    yield "linear_regression", LinearRegression(), "diabetes"
+    yield "linear_several", LinearRegression(), "two_targets"
+    yield "ridge_few_rows", Ridge(), "linnerud"
+    yield "lasso", Lasso(alpha=0.1), "diabetes"
+    yield "elastic_net", _scaled(ElasticNet(alpha=0.1)), "two_targets"
+
+
+def _trees() -> Iterator[tuple[str, BaseEstimator, str]]:
+    yield "tree", DecisionTreeClassifier(**SEED), "digits"
+    yield "tree_bytes", DecisionTreeClassifier(max_depth=4, **SEED), "even_digits"
+    yield "tree_names", DecisionTreeClassifier(max_depth=4, **SEED), "iris"
+    yield "extra_tree", ExtraTreeClassifier(max_depth=6, **SEED), "wine"
+    yield "forest", RandomForestClassifier(**FOREST), "digits"
+    yield "forest_reals", RandomForestClassifier(**FOREST), "cancer"
+    yield "forest_mixed", RandomForestClassifier(**FOREST), "mixed"
+    yield "forest_balanced", RandomForestClassifier(class_weight="balanced", **FOREST), "wine"
+    yield "extra_trees", _scaled(ExtraTreesClassifier(**FOREST)), "digits"
+    yield "pca_forest", make_pipeline(PCA(8, **SEED), RandomForestClassifier(**FOREST)), "digits"
+    yield "tree_regressor", DecisionTreeRegressor(max_depth=5, **SEED), "diabetes"
+    yield "tree_several", DecisionTreeRegressor(max_depth=4, **SEED), "linnerud"
+    yield "extra_tree_regressor", ExtraTreeRegressor(max_depth=5, **SEED), "diabetes"
+    yield "forest_regressor", RandomForestRegressor(**FOREST), "diabetes"
+    yield "extra_trees_regressor", _scaled(ExtraTreesRegressor(**FOREST)), "diabetes"
+    yield "forest_several", RandomForestRegressor(**FOREST), "two_targets"
+
+
+def _protonn() -> Iterator[tuple[str, BaseEstimator, str]]:
+    sparse = {"projection_density": 0.3, "label_density": 0.5}
+    yield "protonn", ProtoNNClassifier(8, 20, **PROTONN), "digits"
+    yield "protonn_scaled", _scaled(ProtoNNClassifier(6, 12, **PROTONN)), "wine"
+    yield "protonn_binary", ProtoNNClassifier(5, 10, **PROTONN), "cancer"
+    yield "protonn_sparse", ProtoNNClassifier(8, 20, **sparse, **PROTONN), "digits"
+    yield "protonn_squared", ProtoNNClassifier(4, 9, loss="squared", **PROTONN), "iris"
+    yield "protonn_regressor", ProtoNNRegressor(4, 12, **PROTONN), "diabetes"
+    yield "protonn_regressor_scaled", _scaled(ProtoNNRegressor(3, 10, **PROTONN)), "diabetes"
+
+
+_FAMILIES = (_pipelines, _scalers, _selectors, _linear, _trees, _protonn)
+INSTANCES = {row[0]: Instance(*row) for family in _FAMILIES for row in family()}
+CLASSIFIERS = [name for name, instance in INSTANCES.items() if instance.is_classifier]
+
+
+@cache
+def fitted(name):
+    """Return the fitted model of an instance."""
+    instance = INSTANCES[name]
+    return clone(instance.estimator).fit(*data(instance.data))
+
+
+@cache
+def compiled(name, bits="auto"):
+    """Return the program of an instance."""
+    return tinyml.compile(fitted(name), data(INSTANCES[name].data)[0], bits=bits)
