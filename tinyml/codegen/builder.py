@@ -7,7 +7,9 @@ they are run on the calibration rows and the cheapest one that is accurate enoug
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -97,25 +99,37 @@ class Builder:
     X: NDArray[Any]
     input_range: InputRange
     votes: bool
-    _ranges: dict[Any, Any] = field(default_factory=dict)
+    _cache: dict[tuple[int, ...], tuple[Op, IntArray]] = field(default_factory=dict)
 
     def ladder_lengths(self) -> list[int]:
         """Return the number of rungs of the input and of every stage."""
         reals = 1 if self.input_range.is_whole else len(INPUT_LADDER)
         return [reals, *(len(LADDERS[type(stage.node)]) for stage in self.stages)]
 
-    def build(self, levels: list[int]) -> tuple[Input, Op]:
+    def build(self, levels: Sequence[int]) -> tuple[Input, Op]:
         """Return the input op and the op that yields the scores, with the formats of `levels`."""
-        op: Op = self._input(levels[0])
-        source = op
-        raw = _quantize(op, self.X)
-        for position, stage in enumerate(self.stages):
-            fmt = LADDERS[type(stage.node)][levels[1 + position]]
-            new = self._lower(op, raw, stage, fmt, position)
-            raw = run_between(op, new, raw)
-            op = new
+        source = self._built(tuple(levels[:1]))[0]
         assert isinstance(source, Input)
-        return source, op
+        return source, self._built(tuple(levels))[0]
+
+    def _built(self, levels: tuple[int, ...]) -> tuple[Op, IntArray]:
+        """Return the op after as many stages as there are levels, and its values on X.
+
+        What is built once serves every program that begins with the same levels.
+        """
+        if levels not in self._cache:
+            self._cache[levels] = self._build_last(levels)
+        return self._cache[levels]
+
+    def _build_last(self, levels: tuple[int, ...]) -> tuple[Op, IntArray]:
+        if len(levels) == 1:
+            source = self._input(levels[0])
+            return source, to_raw(self.X, source.frac, source.type.lowest, source.type.highest)
+        x, raw = self._built(levels[:-1])
+        position = len(levels) - 2
+        stage = self.stages[position]
+        op = self._lower(x, raw, stage, LADDERS[type(stage.node)][levels[-1]], position)
+        return op, run_between(x, op, raw)
 
     def _input(self, level: int) -> Input:
         n = self.X.shape[1]
@@ -149,29 +163,24 @@ class Builder:
         if not isinstance(x, Input):
             limit = ctype_range("int16_t" if fmt.bits > 8 else "int8_t")[1]
             x = narrow_together(x, limit, float(np.abs(x.type.to_float(raw)).max(initial=0)))
-        return lower_forest(x, node, stage.view, fmt, self._leaf_values(node), self.votes)
+        return lower_forest(x, node, stage.view, fmt, self._votes)
 
-    def _leaf_values(self, node: Forest) -> Floats | None:
-        """Return the leaf values that calibration rows collect, (n_trees, n_samples, n_outputs)."""
-        if not self.votes:
+    @cached_property
+    def _votes(self) -> Floats | None:
+        """What every tree of the last stage adds on X, (n_trees, n_samples, n_outputs)."""
+        forest = self.stages[-1].node
+        if not self.votes or not isinstance(forest, Forest):
             return None
-        if "leaves" not in self._ranges:
-            value: Floats = self.X
-            for stage in self.stages[:-1]:
-                value = stage.evaluate(value)
-            seen = self.stages[-1].view.evaluate(value).astype(np.float32)
-            self._ranges["leaves"] = np.array([t.value[t.leaves(seen)] for t in node.trees])
-        leaves: Floats = self._ranges["leaves"]
-        return leaves
+        value: Floats = self.X
+        for stage in self.stages[:-1]:
+            value = stage.evaluate(value)
+        seen = self.stages[-1].view.evaluate(value).astype(np.float32)
+        return np.array([tree.value[tree.leaves(seen)] for tree in forest.trees])
 
     def _reach(self, position: int) -> float:
         """Return the difference beyond which the kernel that follows has vanished."""
         after = self.stages[position + 1].node if position + 1 < len(self.stages) else None
         return 2.5 / np.sqrt(after.rate) if isinstance(after, Decay) else np.inf
-
-
-def _quantize(op: Input, X: NDArray[Any]) -> IntArray:
-    return to_raw(X, op.frac, op.type.lowest, op.type.highest)
 
 
 def _threshold_extent(forest: Forest, view: View, n_features: int) -> Floats:

@@ -219,7 +219,7 @@ class Printer:
         return "\n".join(part for part in parts if part)
 
     def _table(self, name: str, table: Table) -> str:
-        values = ", ".join(_entry(int(v)) for v in table.values.ravel())
+        values = ", ".join(table_entry(int(v)) for v in table.values.ravel())
         body = textwrap.fill(values, 100, initial_indent="    ", subsequent_indent="    ")
         size = table.values.size
         return f"static const {table.ctype} {name}[{size}] {self.prefix.upper()}_TABLE = {{\n{body}\n}};\n"
@@ -323,7 +323,7 @@ class Printer:
         return tables + "\n" + text[0]
 
 
-def _entry(value: int) -> str:
+def table_entry(value: int) -> str:
     """Spell a table entry: unlike in an expression, a sign needs no parentheses there."""
     return str(value) if abs(value) <= 32767 else c_int(value)
 

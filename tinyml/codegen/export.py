@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tinyml import __version__
-from tinyml.codegen.c import Printer, c_int, check_name, comment_safe
+from tinyml.codegen.c import Printer, check_name, comment_safe, table_entry
 
 if TYPE_CHECKING:
     from tinyml.codegen.program import Program
@@ -121,7 +122,6 @@ def _guarded(program: Program, name: str, suffix: str, body: str, includes: str)
 
 def _contract(program: Program, name: str) -> str:
     """Say at the top what the code does, costs and promises."""
-    t = program.input.type
     n = program.n_outputs
     meaning = {
         "argmax": "the index of the largest score, the lowest of equals",
@@ -144,13 +144,26 @@ def _contract(program: Program, name: str) -> str:
         "Every value of the input type is legal. The functions read only their arguments and constant",
         "tables, write only to `out`, never call themselves, allocate nothing, use no floating point",
         f"(except {name}_quantize) and may be called from anywhere at any time.",
-        f"Raw features: {t.ctype}.",
+        "",
+        *_units(program),
     ]
     return "\n   ".join(lines).replace("\n   \n", "\n\n") + " */\n"
 
 
+def _units(program: Program) -> list[str]:
+    """Say what a raw feature stands for."""
+    t = program.input.type
+    if program.whole_numbers:
+        return [f"A feature is a whole number of type {t.ctype}."]
+    fracs = np.broadcast_to(t.frac, t.shape).tolist()
+    if len(set(fracs)) == 1:
+        return [f"A feature is a {t.ctype} r that stands for r * 2^-({fracs[0]})."]
+    exponents = textwrap.wrap(", ".join(map(str, fracs)), 95)
+    return [f"Feature k is a {t.ctype} r that stands for r * 2^-f[k], f =", *exponents]
+
+
 def _matrix(ctype: str, name: str, columns: str, values: np.ndarray, table: str) -> str:
-    rows = ",\n".join("    {" + ", ".join(c_int(int(v)) for v in row) + "}" for row in values)
+    rows = ",\n".join("    {" + ", ".join(table_entry(int(v)) for v in row) + "}" for row in values)
     return f"static const {ctype} {name}[{len(values)}][{columns}] {table} = {{\n{rows}\n}};\n"
 
 
@@ -218,6 +231,18 @@ static bool same_as_python(uint16_t row)
     return memcmp(want, got, sizeof want) == 0;
 }
 
+/* Skips separators, so that the end of a line does not count as a feature. */
+static bool number_waits()
+{
+    while (Serial.available()) {
+        const int c = Serial.peek();
+        if ((c >= '0' && c <= '9') || c == '-' || c == '.')
+            return true;
+        Serial.read();
+    }
+    return false;
+}
+
 void setup()
 {
     Serial.begin(115200);
@@ -236,7 +261,7 @@ void loop()
 {
     static @name@_input_t x[@NAME@_N_FEATURES];
     static uint16_t n = 0;
-    if (!Serial.available())
+    if (!number_waits())
         return;
     x[n] = @name@_quantize_feature(n, Serial.parseFloat());
     if (++n < @NAME@_N_FEATURES)

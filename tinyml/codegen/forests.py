@@ -20,17 +20,15 @@ class ForestFormat:
 
 
 def lower_forest(
-    x: Op, forest: Forest, view: View, fmt: ForestFormat, leaf_values: Floats | None, votes: bool
+    x: Op, forest: Forest, view: View, fmt: ForestFormat, votes: Floats | None
 ) -> TreeWalk:
     """Return the op that walks `forest` over the view of x.
 
-    `leaf_values` holds what every tree adds on calibration rows; votes are rounded as coarsely as
-    leaves every one of their decisions, regressors' leaves as the width of their sum allows.
+    `votes` holds what every tree adds on calibration rows, shape (n_trees, n_rows, n_outputs). They
+    are rounded as coarsely as leaves every one of their decisions; the leaves of a regressor, which
+    has no votes, as the width of their sum allows.
     """
-    if votes and leaf_values is not None:
-        frac = _votes_frac(forest, leaf_values)
-    else:
-        frac = _sum_frac(forest, fmt.bits)
+    frac = _sum_frac(forest, fmt.bits) if votes is None else _votes_frac(forest, votes)
     rows = [to_raw(tree.value[tree.is_leaf], frac, -(2**31), 2**31 - 1) for tree in forest.trees]
     values, number = np.unique(np.vstack(rows), axis=0, return_inverse=True)
     split = np.split(number.ravel(), np.cumsum([len(r) for r in rows])[:-1])
@@ -100,7 +98,7 @@ def _pruned(
     )
 
 
-def _votes_frac(forest: Forest, leaf_values: Floats) -> int:
+def _votes_frac(forest: Forest, votes: Floats) -> int:
     """Return the fractional bits of votes: exact if few do, else enough for every decision.
 
     Enough is the coarsest from which on no calibration row changes, one bit more for rows not seen,
@@ -110,12 +108,12 @@ def _votes_frac(forest: Forest, leaf_values: Floats) -> int:
     for frac in range(8):
         if np.array_equal(np.ldexp(table, frac), np.floor(np.ldexp(table, frac))):
             return frac
-    decided = leaf_values.sum(axis=0).argmax(axis=1)
+    decided = votes.sum(axis=0).argmax(axis=1)
     most = 30 - (len(forest.trees) * max(1, int(np.ceil(np.abs(table).max())))).bit_length()
     fewest = 0
     for frac in range(min(16, most)):
-        votes = np.floor(np.ldexp(leaf_values, frac) + 0.5).sum(axis=0)
-        if np.any(votes.argmax(axis=1) != decided):
+        rounded = np.floor(np.ldexp(votes, frac) + 0.5).sum(axis=0)
+        if np.any(rounded.argmax(axis=1) != decided):
             fewest = frac + 1
     return _widened(forest, table, min(fewest + 1, most))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from functools import singledispatch
 from typing import Any
 
@@ -223,12 +224,27 @@ class _Compiler:
         if bits == 8:
             return self._program([0] * len(lengths))
         finest = self._program([n - 1 for n in lengths])
-        return finest if bits == 16 else self._search(lengths, finest)
+        if bits == 16:
+            return finest
+        narrowest = self._program([0] * len(lengths))
+        found = self._search(lengths, narrowest, finest)
+        self._say_if_beyond_budget(found.table_bytes - narrowest.table_bytes)
+        return found
 
-    def _search(self, lengths: list[int], finest: Program) -> Program:
+    def _say_if_beyond_budget(self, added: int) -> None:
+        """Warn if widening took the estimator beyond its own `max_bytes`."""
+        allowed = getattr(self.final, "max_bytes", None)
+        beyond = 0 if allowed is None else self.final.n_model_bytes_ + added - allowed
+        if added > 0 and beyond > 0:
+            warnings.warn(
+                f"bits='auto' took the tables {beyond} bytes beyond the {allowed} that 'max_bytes' of "
+                f"{type(self.final).__name__} allows; bits=8 keeps to it.",
+                stacklevel=4,
+            )
+
+    def _search(self, lengths: list[int], narrowest: Program, finest: Program) -> Program:
         """Promote one rung at a time what buys most agreement per byte, until it is enough."""
-        levels = [0] * len(lengths)
-        program = self._program(levels)
+        levels, program = [0] * len(lengths), narrowest
         enough = self._enough(finest)
         while self._loss(program) > enough:
             trials = [

@@ -105,7 +105,7 @@ class Narrow(Elementwise):
 
     def _fits(self, lo: Exponent, hi: Exponent) -> bool:
         lowest, highest = self._before_rounding(lo, hi)
-        return -(2**31) <= lowest and highest < 2**31
+        return lowest >= -(2**31) and highest < 2**31
 
     @property
     def _saturated(self) -> tuple[int, int]:
@@ -139,8 +139,8 @@ class Narrow(Elementwise):
 
     def _limited(self, c: Code, value: str) -> str:
         lo, hi = self._saturated
-        v = c.fresh("v")
-        c.line(f"{c.ctype(arithmetic_ctype(self.x.type.lowest, self.x.type.highest))} {v} = {value};")
+        v, wide = c.fresh("v"), arithmetic_ctype(self.x.type.lowest, self.x.type.highest)
+        c.line(f"{c.ctype(wide)} {v} = {value};")
         c.line(f"if ({v} < {c_int(lo)}) {v} = {c_int(lo)};")
         c.line(f"if ({v} > {c_int(hi)}) {v} = {c_int(hi)};")
         return v
