@@ -157,9 +157,9 @@ def _units(program: Program) -> list[str]:
         return [f"A feature is a whole number of type {t.ctype}."]
     fracs = np.broadcast_to(t.frac, t.shape).tolist()
     if len(set(fracs)) == 1:
-        return [f"A feature is a {t.ctype} r that stands for r * 2^-({fracs[0]})."]
+        return [f"A feature, of type {t.ctype}, is a number r that stands for r * 2^-({fracs[0]})."]
     exponents = textwrap.wrap(", ".join(map(str, fracs)), 95)
-    return [f"Feature k is a {t.ctype} r that stands for r * 2^-f[k], f =", *exponents]
+    return [f"Feature k, of type {t.ctype}, is a number r that stands for r * 2^-f[k], f =", *exponents]
 
 
 def _matrix(ctype: str, name: str, columns: str, values: np.ndarray, table: str) -> str:

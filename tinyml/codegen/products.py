@@ -138,13 +138,14 @@ def _round_together(weights: Floats, limit: int, feedback: Floats | None) -> Flo
     up for it on the calibration rows (optimal brain quantisation with a fixed order, Frantar et al.
     2022, "GPTQ").
     """
-    weights = weights.copy()
     if feedback is None:
         return np.clip(np.floor(weights + 0.5), -limit, limit)
+    kept = weights != 0  # what is sparse stays sparse
+    weights = weights.copy()
     for j in range(weights.shape[1]):
         rounded = np.clip(np.floor(weights[:, j] + 0.5), -limit, limit)
         error = (weights[:, j] - rounded) / feedback[j, j]
-        weights[:, j + 1 :] -= error[:, None] * feedback[j, j + 1 :]
+        weights[:, j + 1 :] -= error[:, None] * feedback[j, j + 1 :] * kept[:, j + 1 :]
         weights[:, j] = rounded
     return weights
 
