@@ -195,9 +195,7 @@ def _threshold_extent(forest: Forest, view: View, n_features: int) -> Floats:
 # Distances and kernels -------------------------------------------------------------------------------
 
 
-def squared_distance(
-    x: Op, raw: IntArray, points: Floats, reach: float, fmt: DistanceFormat
-) -> Op:
+def squared_distance(x: Op, raw: IntArray, points: Floats, reach: float, fmt: DistanceFormat) -> Op:
     """Return the ops of ‖x - p_j‖²; differences of `reach` and more may saturate."""
     limit = 2 ** (fmt.vector_bits - 1) - 1
     seen = float(np.abs(x.type.to_float(raw)).max(initial=0))
@@ -232,7 +230,7 @@ def decay(x: Op, node: Decay, fmt: DecayFormat) -> Op:
 def range_of(X: NDArray[Any], declared: tuple[float, float] | None) -> InputRange:
     """Decide whether features are whole numbers, and of which C type."""
     extent = np.abs(X).max(axis=0, initial=0).astype(np.float64)
-    whole = X.dtype.kind in "iub" or bool(np.all(X == np.floor(X)))
+    whole = X.dtype.kind in "iub" or bool(np.all(np.floor(X) == X))
     if not whole or extent.max(initial=0) >= 2**22:
         return InputRange(None, np.maximum(extent, np.abs(declared).max()) if declared else extent)
     if declared is not None:
@@ -247,4 +245,3 @@ def range_of(X: NDArray[Any], declared: tuple[float, float] | None) -> InputRang
 def _with_spare_bit(lo: int, hi: int) -> tuple[int, int]:
     top = (1 << max(abs(lo), abs(hi)).bit_length() + 1) - 1
     return (-top - 1 if lo < 0 else 0), top
-

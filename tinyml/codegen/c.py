@@ -20,12 +20,88 @@ if TYPE_CHECKING:
     from tinyml.codegen.program import Program
 
 _KEYWORDS = frozenset(
-    """alignas alignof and and_eq asm auto bitand bitor bool break case catch char class compl const
-    constexpr continue decltype default delete do double else enum explicit export extern false
-    float for friend goto if inline int long main mutable namespace new noexcept not not_eq nullptr
-    operator or or_eq private protected public register restrict return short signed sizeof static
-    struct switch template this throw true try typedef typeid typename union unsigned using virtual
-    void volatile wchar_t while xor xor_eq loop setup""".split()
+    [
+        "alignas",
+        "alignof",
+        "and",
+        "and_eq",
+        "asm",
+        "auto",
+        "bitand",
+        "bitor",
+        "bool",
+        "break",
+        "case",
+        "catch",
+        "char",
+        "class",
+        "compl",
+        "const",
+        "constexpr",
+        "continue",
+        "decltype",
+        "default",
+        "delete",
+        "do",
+        "double",
+        "else",
+        "enum",
+        "explicit",
+        "export",
+        "extern",
+        "false",
+        "float",
+        "for",
+        "friend",
+        "goto",
+        "if",
+        "inline",
+        "int",
+        "long",
+        "main",
+        "mutable",
+        "namespace",
+        "new",
+        "noexcept",
+        "not",
+        "not_eq",
+        "nullptr",
+        "operator",
+        "or",
+        "or_eq",
+        "private",
+        "protected",
+        "public",
+        "register",
+        "restrict",
+        "return",
+        "short",
+        "signed",
+        "sizeof",
+        "static",
+        "struct",
+        "switch",
+        "template",
+        "this",
+        "throw",
+        "true",
+        "try",
+        "typedef",
+        "typeid",
+        "typename",
+        "union",
+        "unsigned",
+        "using",
+        "virtual",
+        "void",
+        "volatile",
+        "wchar_t",
+        "while",
+        "xor",
+        "xor_eq",
+        "loop",
+        "setup",
+    ]
 )
 
 
@@ -185,16 +261,26 @@ class Printer:
         if p.has_predict:
             signatures.append(f"{linkage}{self.predict_ctype} {name}_predict{arguments})")
         index = index_ctype(p.n_features - 1)
-        signatures.append(f"{linkage}{name}_input_t {name}_quantize_feature({index} k, float value)")
-        signatures.append(f"{linkage}void {name}_quantize(const float *features, {name}_input_t *x)")
+        signatures.append(
+            f"{linkage}{name}_input_t {name}_quantize_feature({index} k, float value)"
+        )
+        signatures.append(
+            f"{linkage}void {name}_quantize(const float *features, {name}_input_t *x)"
+        )
         if p.classes is not None:
-            signatures.append(f"{linkage}const char *{name}_label_P({index_ctype(len(p.classes) - 1)} k)")
+            signatures.append(
+                f"{linkage}const char *{name}_label_P({index_ctype(len(p.classes) - 1)} k)"
+            )
         return signatures
 
     @property
     def predict_ctype(self) -> str:
         """C type that ``<name>_predict`` returns."""
-        return self.program.predict_ctype if self.program.head != "identity" else f"{self.prefix}_score_t"
+        return (
+            self.program.predict_ctype
+            if self.program.head != "identity"
+            else f"{self.prefix}_score_t"
+        )
 
     def definitions(self, linkage: str = "") -> str:
         """Return fragments, tables and functions."""
@@ -258,7 +344,9 @@ class Printer:
 
     def _store(self, buffer: str, op: Op) -> Store:
         ctype = op.type.ctype
-        return Store(lambda i, value: self.line(f"{buffer}[{i}] = ({ctype}){_atom(value)};"), buffer)
+        return Store(
+            lambda i, value: self.line(f"{buffer}[{i}] = ({ctype}){_atom(value)};"), buffer
+        )
 
     def _produce(self, op: Op, store: Store) -> None:
         """Write what computes `op`; its source lives in a buffer only where it must.

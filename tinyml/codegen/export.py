@@ -25,7 +25,9 @@ def header(program: Program, name: str) -> str:
     printer = Printer(program, name)
     definitions = printer.definitions("static inline ")
     body = printer.declarations("static inline ") + "\n" + definitions
-    return _guarded(program, name, "", _extern_c(body), includes="#include <stdint.h>\n#include <string.h>\n")
+    return _guarded(
+        program, name, "", _extern_c(body), includes="#include <stdint.h>\n#include <string.h>\n"
+    )
 
 
 def sources(program: Program, name: str) -> dict[str, str]:
@@ -38,7 +40,9 @@ def sources(program: Program, name: str) -> dict[str, str]:
     ['digits.c', 'digits.h']
     """
     printer = Printer(program, name)
-    declarations = _guarded(program, name, "", _extern_c(printer.declarations()), "#include <stdint.h>\n")
+    declarations = _guarded(
+        program, name, "", _extern_c(printer.declarations()), "#include <stdint.h>\n"
+    )
     top = f"{_SPDX}\n   {_made_by()} */\n\n"
     includes = f'#include "{name}.h"\n\n#include <string.h>\n\n'
     return {f"{name}.h": declarations, f"{name}.c": top + includes + printer.definitions()}
@@ -128,7 +132,9 @@ def _contract(program: Program, name: str) -> str:
         "sign": "1 where the score is positive, else 0",
         "identity": f"the score, in units of 2^-{name.upper()}_OUTPUT_FRAC",
     }[program.head]
-    unit = "as they are: whole numbers" if program.whole_numbers else f"as {name}_quantize gives them"
+    unit = (
+        "as they are: whole numbers" if program.whole_numbers else f"as {name}_quantize gives them"
+    )
     lines = [
         _SPDX,
         _made_by(),
@@ -159,7 +165,10 @@ def _units(program: Program) -> list[str]:
     if len(set(fracs)) == 1:
         return [f"A feature, of type {t.ctype}, is a number r that stands for r * 2^-({fracs[0]})."]
     exponents = textwrap.wrap(", ".join(map(str, fracs)), 95)
-    return [f"Feature k, of type {t.ctype}, is a number r that stands for r * 2^-f[k], f =", *exponents]
+    return [
+        f"Feature k, of type {t.ctype}, is a number r that stands for r * 2^-f[k], f =",
+        *exponents,
+    ]
 
 
 def _matrix(ctype: str, name: str, columns: str, values: np.ndarray, table: str) -> str:

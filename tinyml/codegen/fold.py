@@ -62,7 +62,9 @@ class View:
                 with np.errstate(divide="ignore", invalid="ignore"):
                     bound = np.where(a == 0, 0.0, (c - b) / a)
                 is_upper = (operation == "min") == (a > 0)
-                limit = [np.where(is_upper, np.minimum(e, bound), np.maximum(e, bound)) for e in (lo, hi)]
+                limit = [
+                    np.where(is_upper, np.minimum(e, bound), np.maximum(e, bound)) for e in (lo, hi)
+                ]
                 lo, hi = limit
             elif operation in ("mul", "div"):
                 factor = c if operation == "mul" else 1.0 / c
@@ -158,7 +160,10 @@ def _step(chain: _Chain, node: Step) -> None:
         chain.view = View(chain.view.columns, (*chain.view.steps, (node.operation, node.constant)))
         return
     operations: dict[str, Any] = {
-        "add": last.__add__, "sub": last.__sub__, "mul": last.__mul__, "div": last.__truediv__,
+        "add": last.__add__,
+        "sub": last.__sub__,
+        "mul": last.__mul__,
+        "div": last.__truediv__,
     }
     _replace_last(chain, operations[node.operation](node.constant))
 
@@ -168,7 +173,9 @@ def _affine(chain: _Chain, node: Affine) -> None:
     last = _last_affine(chain)
     if last is not None:
         product = node.weights @ last.weights
-        if np.count_nonzero(product) <= np.count_nonzero(node.weights) + np.count_nonzero(last.weights):
+        if np.count_nonzero(product) <= np.count_nonzero(node.weights) + np.count_nonzero(
+            last.weights
+        ):
             _replace_last(chain, Affine(last.x, product, node.weights @ last.bias + node.bias))
             return
     chain.push(node)

@@ -93,9 +93,7 @@ def _pruned(
             stack.append((int(tree.right[node]), here, True))
             stack.append((int(tree.left[node]), here, False))
     kept = np.array(nodes)
-    return IntTree(
-        np.array(left), np.array(right), source[kept], threshold[kept], leaf[kept]
-    )
+    return IntTree(np.array(left), np.array(right), source[kept], threshold[kept], leaf[kept])
 
 
 def _votes_frac(forest: Forest, votes: Floats) -> int:
@@ -137,7 +135,11 @@ def _sum_frac(forest: Forest, bits: int) -> int:
     """Return the fractional bits of a regressor: a 16-bit sum, or 16-bit leaves and a 32-bit sum."""
     largest = [float(np.abs(tree.value).max()) for tree in forest.trees]
     offset = float(np.abs(forest.offset).max())
-    scale, limit = (sum(largest) + offset, 2**15 - 1 - len(largest)) if bits == 8 else (max(largest), 2**15 - 1)
+    scale, limit = (
+        (sum(largest) + offset, 2**15 - 1 - len(largest))
+        if bits == 8
+        else (max(largest), 2**15 - 1)
+    )
     frac = int(np.floor(np.log2(limit / scale))) if scale > 0 else 0
     if offset > 0:
         frac = min(frac, int(np.floor(30 - np.log2(sum(largest) + offset))))

@@ -299,10 +299,14 @@ class _Product:
             room = np.log2(self.weight_limit) - np.log2(largest)
 
         def conditioned(frac: int) -> _Conditioned | None:
-            shift = np.floor(np.clip(room - frac, self._least_shift, np.maximum(self._least_shift, 0)))
+            shift = np.floor(
+                np.clip(room - frac, self._least_shift, np.maximum(self._least_shift, 0))
+            )
             return self._shifted(shift.astype(np.int64))
 
-        yield from self._best(conditioned, int(np.floor((room - self._least_shift).min())), sum_bits)
+        yield from self._best(
+            conditioned, int(np.floor((room - self._least_shift).min())), sum_bits
+        )
 
     def _shifted(self, shift: IntArray) -> _Conditioned | None:
         """Condition with a shift per column; None if they are all the same or too wide a product."""

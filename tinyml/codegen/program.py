@@ -264,7 +264,7 @@ class Program:
         raw = self.quantize(X)
         if self.whole_numbers:
             X = self._rows(X)
-            n = int(np.any(X != raw, axis=1).sum())
+            n = int(np.any(raw != X, axis=1).sum())
             if n:
                 t = self.input.type
                 warnings.warn(
@@ -299,9 +299,14 @@ class Program:
         for op in self.ops:
             size = sum(t.nbytes for t in op.tables().values())
             shape = "x".join(map(str, op.type.shape))
-            rows.append((type(op).__name__, shape, op.type.ctype, _frac_text(op), str(size), op.cost))
+            rows.append(
+                (type(op).__name__, shape, op.type.ctype, _frac_text(op), str(size), op.cost)
+            )
         widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
-        lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
+        lines = [
+            "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip()
+            for row in rows
+        ]
         lines.insert(1, "-" * max(map(len, lines)))
         total = f"{self.table_bytes} bytes of tables, {self.buffer_bytes} bytes of buffers"
         return "\n".join([self.description, *lines, f"{total}; {self.agreement.text}"])

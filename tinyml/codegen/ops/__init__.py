@@ -8,6 +8,18 @@ from tinyml.codegen.ops.linear import MatVec
 from tinyml.codegen.ops.trees import IntTree, TreeWalk
 
 __all__ = [
-    "ArgMax", "Gather", "Identity", "Input", "IntTree", "Lookup", "MatVec", "Narrow",
-    "Op", "Sign", "SquaredDistance", "Store", "Table", "TreeWalk",
+    "ArgMax",
+    "Gather",
+    "Identity",
+    "Input",
+    "IntTree",
+    "Lookup",
+    "MatVec",
+    "Narrow",
+    "Op",
+    "Sign",
+    "SquaredDistance",
+    "Store",
+    "Table",
+    "TreeWalk",
 ]

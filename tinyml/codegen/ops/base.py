@@ -22,7 +22,6 @@ class Ref:
         return f"{self.name}[{index}]"
 
 
-
 @dataclass(frozen=True)
 class Store:
     """Writes one element of an op's result: a C statement from an index and a value.

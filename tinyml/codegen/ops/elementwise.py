@@ -43,9 +43,7 @@ class Gather(Op):
         def take(bound: int | IntArray) -> IntArray:
             return np.asarray(np.broadcast_to(bound, source.shape)[self.columns])
 
-        self.type = Fixed(
-            (len(self.columns),), take(source.frac), take(source.lo), take(source.hi)
-        )
+        self.type = Fixed((len(self.columns),), take(source.frac), take(source.lo), take(source.hi))
 
     def run(self, *args: IntArray) -> IntArray:
         return args[0][:, self.columns]

@@ -128,7 +128,11 @@ class TreeWalk(Op):
         """Nest the shallower side, so that nesting grows with the logarithm of the tree's size."""
         while tree.left[node] >= 0:
             left, right = int(tree.left[node]), int(tree.right[node])
-            test, inner, node = f"x[{tree.feature[node]}] <= {c_int(int(tree.threshold[node]))}", left, right
+            test, inner, node = (
+                f"x[{tree.feature[node]}] <= {c_int(int(tree.threshold[node]))}",
+                left,
+                right,
+            )
             if height[left] > height[right]:
                 test, inner, node = test.replace("<=", ">"), right, left
             with c.block(f"if ({test})"):
