@@ -1,8 +1,7 @@
 """Stages → ops: every numeric decision of a program is taken here.
 
 Each kind of stage has a ladder of formats from cheap to fine; a level picks the rung. Within a rung
-the widest grid whose accumulator is proven to fit is taken, and where several spellings are possible
-they are run on the calibration rows and the cheapest one that is accurate enough is kept.
+the finest grid whose result is proven to fit is taken.
 """
 
 from __future__ import annotations
@@ -192,7 +191,7 @@ def _threshold_extent(forest: Forest, view: View, n_features: int) -> Floats:
     return extent * (1 + 2.0**-6)  # room above the largest threshold, so that saturation passes it
 
 
-# Distances and kernels -------------------------------------------------------------------------------
+# Distances and kernels ---------------------------------------------------------------------------
 
 
 def squared_distance(x: Op, raw: IntArray, points: Floats, reach: float, fmt: DistanceFormat) -> Op:

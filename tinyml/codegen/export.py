@@ -147,9 +147,9 @@ def _contract(program: Program, name: str) -> str:
         "",
         f"{name}_scores(x, out) writes {n} scores from {program.n_features} features {unit}.",
         *([f"{name}_predict(x) returns {meaning}."] if program.has_predict else []),
-        "Every value of the input type is legal. The functions read only their arguments and constant",
-        "tables, write only to `out`, never call themselves, allocate nothing, use no floating point",
-        f"(except {name}_quantize) and may be called from anywhere at any time.",
+        "Every value of the input type is legal. The functions read only their arguments and",
+        "constant tables, write only to `out`, never call themselves, allocate nothing, use no",
+        f"floating point (except {name}_quantize) and may be called from anywhere at any time.",
         "",
         *_units(program),
     ]

@@ -142,10 +142,10 @@ class Fixed:
 
     def to_float(self, raw: IntArray) -> NDArray[np.float64]:
         """Return the real numbers that `raw` stands for."""
-        return np.ldexp(np.asarray(raw, dtype=np.float64), -np.asarray(self.frac))
+        return np.asarray(np.ldexp(np.asarray(raw, dtype=np.float64), -np.asarray(self.frac)))
 
 
-def rshift(raw: IntArray, shift: Exponent) -> IntArray:
+def rshift(raw: Exponent, shift: Exponent) -> IntArray:
     """Divide by ``2**shift``, rounding half up; a negative `shift` multiplies exactly.
 
     This is the only rounding rule of integers in the project.

@@ -1,7 +1,8 @@
 """Graph → stages: elementwise steps are folded into the formulas around them.
 
-What stays is a chain of stages that each cost arithmetic on the chip. Between two stages lies at most
-a `View`: a choice of columns and a clipped affine map, still symbolic, which the next stage absorbs.
+What stays is a chain of stages that each cost arithmetic on the chip. Between two stages lies at
+most a `View`: a choice of columns and a clipped affine map, still symbolic, which the next stage
+absorbs.
 """
 
 from __future__ import annotations

@@ -117,7 +117,7 @@ def _votes_frac(forest: Forest, votes: Floats) -> int:
 
 
 def _widened(forest: Forest, table: Floats, frac: int) -> int:
-    """Spend the bits that a 16-bit pair and a 16-bit sum leave unused, or else those of 16-bit values."""
+    """Spend the bits that a 16-bit pair and a 16-bit sum leave unused, else those of 16 bits."""
     top, total = float(table.max()), float(np.abs(table).max()) * len(forest.trees)
     output_bits = max(1, (table.shape[1] - 1).bit_length())
 
@@ -132,7 +132,7 @@ def _widened(forest: Forest, table: Floats, frac: int) -> int:
 
 
 def _sum_frac(forest: Forest, bits: int) -> int:
-    """Return the fractional bits of a regressor: a 16-bit sum, or 16-bit leaves and a 32-bit sum."""
+    """Return the fractional bits of a regressor: of a 16-bit sum, or of 16-bit leaves."""
     largest = [float(np.abs(tree.value).max()) for tree in forest.trees]
     offset = float(np.abs(forest.offset).max())
     scale, limit = (

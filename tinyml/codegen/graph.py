@@ -1,8 +1,8 @@
 """The float graph: what a fitted model computes, in a few formulas, before any integer is chosen.
 
 A lowering takes the node of its input and returns the node of its output, written with ordinary
-operators: ``(x - mean) / scale``, ``x @ W + b``, ``x[columns]``. Every node can be evaluated in NumPy;
-that is the float twin against which the integer program is measured.
+operators: ``(x - mean) / scale``, ``x @ W + b``, ``x[columns]``. Every node can be evaluated in
+NumPy; that is the float twin against which the integer program is measured.
 """
 
 from __future__ import annotations
@@ -308,4 +308,4 @@ class Graph:
 def as_float(X: Any) -> Floats:
     """Return `X` in the precision in which scikit-learn would compute on it."""
     X = np.asarray(X)
-    return X if X.dtype in (np.float32, np.float64) else X.astype(np.float64)
+    return X if X.dtype in (np.float32, np.float64) else np.asarray(X, dtype=np.float64)

@@ -170,8 +170,8 @@ def _calibration_rows(model: Any, X: Any) -> NDArray[Any]:
     X = X.to_numpy() if hasattr(X, "to_numpy") else np.asarray(X)
     if X.ndim != 2 or not len(X):
         raise ValueError(
-            "The 'X' parameter of compile must be an array of shape (n_samples, n_features) with at "
-            f"least one row. Got shape {X.shape} instead."
+            "The 'X' parameter of compile must be an array of shape (n_samples, n_features) with "
+            f"at least one row. Got shape {X.shape} instead."
         )
     if X.dtype.kind not in "biuf":
         try:
@@ -237,8 +237,8 @@ class _Compiler:
         beyond = 0 if allowed is None else self.final.n_model_bytes_ + added - allowed
         if added > 0 and beyond > 0:
             warnings.warn(
-                f"bits='auto' took the tables {beyond} bytes beyond the {allowed} that 'max_bytes' of "
-                f"{type(self.final).__name__} allows; bits=8 keeps to it.",
+                f"bits='auto' took the tables {beyond} bytes beyond the {allowed} that 'max_bytes' "
+                f"of {type(self.final).__name__} allows; bits=8 keeps to it.",
                 stacklevel=4,
             )
 

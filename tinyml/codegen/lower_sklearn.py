@@ -42,7 +42,7 @@ def _(model: Pipeline, g: Graph, x: Node) -> Node:
     return x
 
 
-# Features --------------------------------------------------------------------------------------------
+# Features -----------------------------------------------------------------------------------------
 
 
 @lower.register
@@ -82,7 +82,7 @@ def _(model: SelectorMixin, g: Graph, x: Node) -> Node:
     return x[model.get_support()]
 
 
-# Linear models ---------------------------------------------------------------------------------------
+# Linear models ------------------------------------------------------------------------------------
 
 
 def _linear(model: Any, x: Node) -> Affine:
@@ -117,11 +117,11 @@ def _(model: Any, g: Graph, x: Node) -> Node:
     return _linear(model, x)
 
 
-# Trees -----------------------------------------------------------------------------------------------
+# Trees --------------------------------------------------------------------------------------------
 
 
 def _tree(estimator: Any, scale: float = 1.0) -> Tree:
-    """Copy scikit-learn's arrays; `value` has the outputs of one target, or all single-valued targets."""
+    """Copy scikit-learn's arrays; `value` holds the classes of one target, or several targets."""
     t = estimator.tree_
     value = t.value[:, 0, :] if t.value.shape[1] == 1 else t.value[:, :, 0]
     return Tree(

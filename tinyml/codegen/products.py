@@ -1,7 +1,7 @@
-"""W x + b in integers: how columns are conditioned, which grid the weights take, how wide the sum is.
+"""W x + b in integers: how columns are conditioned, the grid of the weights, the width of the sum.
 
-Several spellings of one product are tried on the calibration rows, from cheap to dear, and the first
-that is accurate enough is kept. In all of them the sum is proven to fit.
+Several spellings of one product are tried on the calibration rows, from cheap to dear, and the
+first that is accurate enough is kept. In all of them the sum is proven to fit.
 """
 
 from __future__ import annotations
@@ -86,11 +86,12 @@ def _columns(
     size = x.type.size
     used = np.flatnonzero(np.any(weights != 0, axis=0))
     dense = 2 * np.count_nonzero(weights) > weights.size
-    if dense and (size - len(used)) * len(weights) > len(used) > 0:
+    repeated = len(np.unique(columns[used])) < len(used)  # each may clip differently
+    if repeated or (dense and (size - len(used)) * len(weights) > len(used) > 0):
         gather = Gather(x, columns[used])
         return gather, gather.run(raw), weights[:, used], lo[used], hi[used]
     spread = np.zeros((len(weights), size))
-    np.add.at(spread, (slice(None), columns), weights)
+    spread[:, columns[used]] = weights[:, used]
     ends = np.full(size, -np.inf), np.full(size, np.inf)
     for end, bound in zip(ends, (lo, hi), strict=True):
         end[columns[used]] = bound[used]
@@ -99,7 +100,7 @@ def _columns(
 
 @dataclass(eq=False)
 class _Conditioned:
-    """What the matrix reads: an op between x and the product, and its values on calibration rows."""
+    """What the matrix reads: an op behind x, and its values on calibration rows."""
 
     op: Op
     seen: IntArray
@@ -107,7 +108,8 @@ class _Conditioned:
     @property
     def scale(self) -> Floats:
         """The real number that one unit of each column stands for."""
-        return np.ldexp(1.0, -np.broadcast_to(self.op.type.frac, self.op.type.shape))
+        frac = np.broadcast_to(self.op.type.frac, self.op.type.shape)
+        return np.asarray(np.ldexp(1.0, -frac))
 
     @cached_property
     def bounds(self) -> Floats:
@@ -118,7 +120,7 @@ class _Conditioned:
 
     @cached_property
     def feedback(self) -> Floats | None:
-        """Upper Cholesky factor of the inverse covariance of the columns; None if they are too many."""
+        """Upper Cholesky factor of the inverse covariance; None if the columns are too many."""
         n = self.seen.shape[1]
         if n > _MOST_FEEDBACK or len(self.seen) < 2:
             return None
@@ -309,7 +311,7 @@ class _Product:
         )
 
     def _shifted(self, shift: IntArray) -> _Conditioned | None:
-        """Condition with a shift per column; None if they are all the same or too wide a product."""
+        """Condition with a shift per column; None if all are the same or a product too wide."""
         if np.all(shift == shift[0]):
             return None
         try:
@@ -329,4 +331,4 @@ def _raw_bound(x: Op, bound: Floats, otherwise: Any) -> IntArray:
     """Return a real bound as a raw value of x, its own where the bound is infinite."""
     finite = np.isfinite(bound)
     raw = to_raw(np.where(finite, bound, 0.0), x.type.frac, x.type.lo, x.type.hi)
-    return np.where(finite, raw, otherwise)
+    return np.asarray(np.where(finite, raw, otherwise))

@@ -90,7 +90,7 @@ class Code(Protocol):
         """Return the expression of one element of a table of `op`."""
 
     def cursor(self, op: Op, table: str, offset: str = "0") -> tuple[str, str]:
-        """Declare a pointer into a table; return its name and the function that reads and steps it."""
+        """Declare a pointer into a table; return its name and the function that steps it."""
 
     def routine(self, op: Op, fragment: str, **fields: str) -> str:
         """Print a fragment of the run time as a function that belongs to `op`; return its name."""
@@ -99,8 +99,8 @@ class Code(Protocol):
 class Op:
     """One instruction of a Program.
 
-    A subclass states, side by side, the `type` it yields (with proven bounds), `run`, its meaning on
-    a batch of raw integers, and `emit`, the C statements with that same meaning for one sample.
+    A subclass states, side by side, the `type` it yields (with proven bounds), `run`, its meaning
+    on a batch of raw integers, and `emit`, the C statements with that same meaning for one sample.
     Subclasses register themselves; a property test runs every one of them against its C.
     """
 
@@ -134,7 +134,7 @@ class Op:
 
 
 class _Elementwise(Op):
-    """An op whose element i depends on element i of its one input, so it can be fused into a store."""
+    """An op whose element i depends on element i of its one input: it can ride on a store."""
 
     def element(self, c: Code, index: str, value: str) -> str:
         """Return the C expression of one element; statements it needs are written first."""

@@ -16,9 +16,9 @@ from tinyml.codegen.ops.linear import carry, counting
 class SquaredDistance(Op):
     """d_j = Σ_k clip((x_k - p_jk · 2^scale) >> shift, -limit, limit)².
 
-    Differences are narrowed before they are squared, because a product of two wide variables is what
-    an 8-bit chip pays for most. Where a difference saturates the distance is too small; the lowering
-    chooses `limit` so that the kernel has vanished there.
+    Differences are narrowed before they are squared, because a product of two wide variables is
+    what an 8-bit chip pays for most. Where a difference saturates the distance is too small; the
+    Builder chooses `limit` so that the kernel has vanished there.
     """
 
     x: Op

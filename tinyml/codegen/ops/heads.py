@@ -22,7 +22,7 @@ class ArgMax(Op):
         self.type = Fixed((1,), 0, 0, self.x.type.size - 1)
 
     def run(self, *args: IntArray) -> IntArray:
-        return args[0].argmax(axis=1)[:, None]
+        return np.asarray(args[0].argmax(axis=1)[:, None])
 
     def emit(self, c: Code, store: Store, *args: Ref) -> None:
         (x,) = args
