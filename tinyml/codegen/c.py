@@ -19,101 +19,32 @@ from tinyml.codegen.ops.elementwise import Input, c_int
 if TYPE_CHECKING:
     from tinyml.codegen.program import Program
 
-_KEYWORDS = frozenset(
-    [
-        "alignas",
-        "alignof",
-        "and",
-        "and_eq",
-        "asm",
-        "auto",
-        "bitand",
-        "bitor",
-        "bool",
-        "break",
-        "case",
-        "catch",
-        "char",
-        "class",
-        "compl",
-        "const",
-        "constexpr",
-        "continue",
-        "decltype",
-        "default",
-        "delete",
-        "do",
-        "double",
-        "else",
-        "enum",
-        "explicit",
-        "export",
-        "extern",
-        "false",
-        "float",
-        "for",
-        "friend",
-        "goto",
-        "if",
-        "inline",
-        "int",
-        "long",
-        "main",
-        "mutable",
-        "namespace",
-        "new",
-        "noexcept",
-        "not",
-        "not_eq",
-        "nullptr",
-        "operator",
-        "or",
-        "or_eq",
-        "private",
-        "protected",
-        "public",
-        "register",
-        "restrict",
-        "return",
-        "short",
-        "signed",
-        "sizeof",
-        "static",
-        "struct",
-        "switch",
-        "template",
-        "this",
-        "throw",
-        "true",
-        "try",
-        "typedef",
-        "typeid",
-        "typename",
-        "union",
-        "unsigned",
-        "using",
-        "virtual",
-        "void",
-        "volatile",
-        "wchar_t",
-        "while",
-        "xor",
-        "xor_eq",
-        "loop",
-        "setup",
-    ]
+# of C and C++, and the functions of every sketch
+_RESERVED = set(
+    re.findall(
+        r"\w+",
+        """
+        alignas alignof and and_eq asm auto bitand bitor bool break case catch char class
+        compl const constexpr continue decltype default delete do double else enum explicit
+        export extern false float for friend goto if inline int long main mutable namespace
+        new noexcept not not_eq nullptr operator or or_eq private protected public register
+        restrict return short signed sizeof static struct switch template this throw true
+        try typedef typeid typename union unsigned using virtual void volatile wchar_t while
+        xor xor_eq loop setup
+        """,
+    )
 )
 
 
 def check_name(name: Any) -> str:
     """Return `name` if it can prefix every identifier of a C file, else raise ValueError."""
     legal = isinstance(name, str) and re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name)
-    if not legal or "__" in name or len(name) > 40 or name.lower() in _KEYWORDS:
+    if not legal or "__" in name or len(name) > 40 or name.lower() in _RESERVED:
         raise ValueError(
             "The 'name' parameter must be a C identifier of at most 40 letters, digits and single "
             f"underscores that begins with a letter and is no reserved word. Got {name!r} instead."
         )
-    return name
+    return str(name)
 
 
 def c_string(text: str) -> str:
@@ -199,7 +130,7 @@ class Printer:
         return f"{self.prefix}_read_{short}({table} + {index})"
 
     def cursor(self, op: Op, table: str, offset: str = "0") -> tuple[str, str]:
-        """Declare a pointer into a table; return its name and the function that reads and steps it."""
+        """Declare a pointer into a table; return its name and the function that steps it."""
         ctype = self._tables[id(op)][table].ctype
         short = _short(ctype)
         self._need(f"next_{short}", f"next{8 * ctype_bytes(ctype)}", ctype)
@@ -307,13 +238,14 @@ class Printer:
     def _table(self, name: str, table: Table) -> str:
         values = ", ".join(table_entry(int(v)) for v in table.values.ravel())
         body = textwrap.fill(values, 100, initial_indent="    ", subsequent_indent="    ")
-        size = table.values.size
-        return f"static const {table.ctype} {name}[{size}] {self.prefix.upper()}_TABLE = {{\n{body}\n}};\n"
+        array = f"{table.ctype} {name}[{table.values.size}] {self.prefix.upper()}_TABLE"
+        return f"static const {array} = {{\n{body}\n}};\n"
 
     @contextmanager
     def _function(self, signature: str) -> Iterator[list[str]]:
         """Write one function; the list holds its text afterwards."""
-        self._lines, self._used, text = [], {"x", "out"}, []
+        text: list[str] = []
+        self._lines, self._used = [], {"x", "out"}
         with self.block(signature):
             yield text
         text.append("\n".join(self._lines) + "\n")
@@ -395,18 +327,18 @@ class Printer:
         return table + one[0] + "\n" + row[0]
 
     def _label(self, signature: str) -> str:
-        """Names end to end in one string, and where each begins; behind the last stands an empty one."""
+        """Put the names end to end, an empty one last, and remember where each begins."""
         assert self.program.classes is not None
         names = [str(c) for c in self.program.classes]
         sizes = [len(n.encode("utf-8", "surrogatepass")) + 1 for n in names]
-        starts = Table(np.concatenate([[0], np.cumsum(sizes)]), "uint16_t")
+        starts = Table.of_indices(np.concatenate([[0], np.cumsum(sizes)]))
         strings = "\n".join(f'    {c_string(n)} "\\0"' for n in names)
         kind = f"static const char {self.prefix}_names[] {self.prefix.upper()}_TABLE"
         tables = f"{kind} =\n{strings};\n\n" + self._table(f"{self.prefix}_name_starts", starts)
         with self._function(signature) as text:
             if len(names) not in (256, 65536):
                 self.line(f"if (k > {len(names)}) k = {len(names)};")
-            start = self._read("uint16_t", f"{self.prefix}_name_starts", "k")
+            start = self._read(starts.ctype, f"{self.prefix}_name_starts", "k")
             self.line(f"return {self.prefix}_names + {start};")
         return tables + "\n" + text[0]
 

@@ -188,7 +188,7 @@ def _calibration_rows(model: Any, X: Any) -> NDArray[Any]:
         )
     if X.dtype.kind == "f" and not np.isfinite(X).all():
         raise ValueError("The 'X' parameter of compile must be finite. Got NaN or infinity in it.")
-    return X[:: -(-len(X) // _MOST_ROWS)]
+    return np.asarray(X[:: -(-len(X) // _MOST_ROWS)])
 
 
 def _check_board(program: Program, board: Any) -> None:

@@ -73,8 +73,11 @@ def _(model: MaxAbsScaler, g: Graph, x: Node) -> Node:
 
 @lower.register
 def _(model: PCA, g: Graph, x: Node) -> Node:
-    y = (x - model.mean_) @ model.components_.T
-    return y / np.sqrt(model.explained_variance_) if model.whiten else y
+    y: Node = (x - model.mean_) @ model.components_.T
+    if not model.whiten:
+        return y
+    deviation = np.sqrt(model.explained_variance_)
+    return y / np.maximum(deviation, np.finfo(deviation.dtype).eps)
 
 
 @lower.register
@@ -86,7 +89,8 @@ def _(model: SelectorMixin, g: Graph, x: Node) -> Node:
 
 
 def _linear(model: Any, x: Node) -> Affine:
-    return x @ np.atleast_2d(model.coef_).T + model.intercept_
+    weights = np.atleast_2d(model.coef_).astype(np.float64)
+    return Affine(x, weights, model.intercept_)
 
 
 @lower.register(LinearSVC)

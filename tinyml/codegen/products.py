@@ -285,8 +285,8 @@ class _Product:
     @cached_property
     def _least_shift(self) -> IntArray:
         """The shift of each column that makes it fill the width."""
-        bits = np.array([int(r).bit_length() for r in self.reach])
-        return np.maximum(bits - self.limit.bit_length(), -_MOST_LEFT)
+        bits = np.array([int(r).bit_length() for r in self.reach], dtype=np.int64)
+        return np.asarray(np.maximum(bits - self.limit.bit_length(), -_MOST_LEFT))
 
     def _shifted_as_needed(self, sum_bits: int) -> Iterator[tuple[float, MatVec]]:
         """Yield the product behind a power of two per column, with the finest weights that fit.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ from tinyml.codegen.ops.heads import ArgMax, Identity, Sign
 if TYPE_CHECKING:
     from pathlib import Path
 
-HEADS: dict[str, type[Op]] = {"argmax": ArgMax, "sign": Sign, "identity": Identity}
+HEADS: dict[str, Callable[[Op], Op]] = {"argmax": ArgMax, "sign": Sign, "identity": Identity}
 N_SELFTEST_ROWS = 16
 
 
@@ -44,7 +45,8 @@ class Agreement:
     def text(self) -> str:
         """One line for headers and summaries."""
         if self.n_same is None:
-            return f"differs from the float model by {self.relative_error:.2%} of its spread on {self.n_rows} calibration rows"
+            difference = f"differs from the float model by {self.relative_error:.2%} of its spread"
+            return f"{difference} on {self.n_rows} calibration rows"
         return f"agrees with the float model on {self.n_same} of {self.n_rows} calibration rows"
 
 
@@ -80,7 +82,6 @@ class Program:
     whole_numbers: bool = False
     agreement: Agreement = field(default=Agreement(0, None, 0.0))
     selftest_rows: IntArray = field(default_factory=lambda: np.zeros((0, 0), dtype=np.int64))
-    formats: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "ops", tuple(_in_order(self.scores)))
@@ -207,7 +208,7 @@ class Program:
                 raise ValueError(
                     f"The program expects numeric features. Got dtype {X.dtype} instead."
                 ) from error
-        return X
+        return np.asarray(X)
 
     # In the user's own terms ---------------------------------------------------------------------
 
@@ -312,7 +313,8 @@ class Program:
         return "\n".join([self.description, *lines, f"{total}; {self.agreement.text}"])
 
     def __repr__(self) -> str:
-        return f"<Program {self.description}: {self.n_features} features, {self.table_bytes} bytes of tables>"
+        size = f"{self.n_features} features, {self.table_bytes} bytes of tables"
+        return f"<Program {self.description}: {size}>"
 
     # Out to C ------------------------------------------------------------------------------------
 
@@ -378,4 +380,4 @@ def _probabilities(link: str, scores: NDArray[np.float64]) -> NDArray[np.float64
     p = np.asarray(expit(scores)) if link == "expit" else np.maximum(scores, 0.0)
     total = p.sum(axis=1, keepdims=True)
     uniform = np.full_like(p, 1 / p.shape[1])
-    return np.divide(p, total, out=uniform, where=total > 0)
+    return np.asarray(np.divide(p, total, out=uniform, where=total > 0))

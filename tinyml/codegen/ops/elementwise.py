@@ -79,7 +79,7 @@ class Narrow(Elementwise):
         self._highest = rshift(source.hi, self.shift)
         self.type = Fixed(
             source.shape,
-            np.asarray(source.frac) - self.shift,
+            np.asarray(source.frac, dtype=np.int64) - self.shift,
             np.clip(self._lowest, self.lo, self.hi),
             np.clip(self._highest, self.lo, self.hi),
         )

@@ -78,7 +78,7 @@ class TreeWalk(Op):
 
     @property
     def _single(self) -> bool:
-        return self.values.shape[1] == 1
+        return bool(self.values.shape[1] == 1)
 
     def _packing(self) -> int:
         """Bits of the value in a packed pair; 0 where a pair does not fit 16 bits."""
