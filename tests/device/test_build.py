@@ -32,12 +32,14 @@ def test_a_literal_table_takes_its_size_in_flash_and_no_ram(c_model):
 @pytest.mark.parametrize("flags", FLAGS.values(), ids=FLAGS)
 def test_static_variables_are_counted_as_ram_and_their_values_as_flash(c_model, flags):
     top = "static volatile uint8_t zeros[30]; static volatile uint8_t ones[20] = {1, 1, 1};\n"
-    model = c_model("return (int16_t)(zeros[x[0]] + ones[x[1]]);", top=top)
+    body = "return (int16_t)(zeros[x[0]] + ones[x[1]]);"
     with AvrBuild(UNO, flags) as avr:
-        elf = build_minimal(avr, model)
+        elf = build_minimal(avr, c_model(body, top=top))
         plain = build_minimal(avr, c_model("return 1;"))
+        larger = build_minimal(avr, c_model(body, top=top.replace("[30]", "[430]")))
     assert elf.static_ram - plain.static_ram == 50
     assert elf.flash - plain.flash >= 20
+    assert (larger.static_ram - elf.static_ram, larger.flash - elf.flash) == (400, 0)
 
 
 @pytest.mark.device

@@ -68,6 +68,19 @@ def test_an_empty_model_costs_nothing(linear, rows):
 
 
 @pytest.mark.device
+def test_the_deepest_stack_and_the_spread_of_cycles_are_reported(c_model):
+    body = "if (x[0]) { volatile uint8_t a[50]; a[0] = 1; __builtin_avr_delay_cycles(300); }"
+    rows = np.array([[0, 0], [1, 0], [0, 0]], np.int16)
+    top = f"__attribute__((noinline)) static void f(const m_input_t *x) {{ {body} }}\n"
+    top += "__attribute__((noinline)) static void g(const m_input_t *x) { if (x[0]) f(x); }\n"
+    answers = Expected(np.zeros((3, 1), np.int64), np.zeros(3, np.int64))
+    report = measure_model(c_model("g(x); return 0;", top=top), rows, answers, UNO, ONE)
+    assert report.stack >= 50
+    assert report.cycles_max - report.cycles_min > 300
+    assert report.cycles_min < report.cycles < report.cycles_max
+
+
+@pytest.mark.device
 def test_one_set_of_flags_is_one_simulation(linear, rows):
     before = int(simulate.count)
     report = measure_model(linear, rows, expected(rows), UNO, ONE)

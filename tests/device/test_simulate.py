@@ -132,6 +132,27 @@ def test_nested_calls_add_up(c_model):
 
 
 @pytest.mark.device
+@pytest.mark.parametrize("board", BOARDS)
+def test_stack_grows_evenly_with_recursion(c_model, board):
+    # Over several pages of 256 bytes, where the two halves of the stack pointer change in turn.
+    top = "__attribute__((noinline)) static int16_t f(int16_t a);\n" + (
+        "static int16_t f(int16_t a) { volatile int16_t b[3]; b[0] = a;"
+        " return a ? (int16_t)(f((int16_t)(a - 1)) + b[0]) : 0; }\n"
+    )
+    depths = np.arange(60, dtype=np.int16)
+    stack = run(c_model("return f(x[0]);", top=top), np.c_[depths, depths], board).stack
+    assert len(set(np.diff(stack))) == 1
+    assert stack[-1] > 600
+
+
+@pytest.mark.device
+def test_a_frame_larger_than_all_memory_is_reported(c_model):
+    model = c_model("volatile uint8_t a[18500]; a[18499] = x[0]; return a[18499];")
+    with pytest.raises(SimulationError, match=r"row 0: the stack ran into static RAM\.$"):
+        run(model)
+
+
+@pytest.mark.device
 def test_several_models_share_a_firmware(c_model):
     models = [
         c_model(f"return (int16_t)(x[0] + {k});", scores=f"out[0] = (int16_t)(x[1] * {k});",

@@ -141,13 +141,21 @@ static void on_mark(avr_t *avr, avr_io_addr_t address, uint8_t value, void *unus
     }
 }
 
-/* A frame is allocated by writing SPL last: this sees frames that are reserved but never touched. */
+/* OUT SPL, the last step of allocating a frame: what pushes and calls change, the paint shows. simavr
+   announces those too, but as one half of the stack pointer at a time. */
+static int allocates_frame(const avr_t *avr)
+{
+    uint16_t opcode = (uint16_t)(avr->flash[avr->pc] | (avr->flash[avr->pc + 1] << 8));
+    return (opcode & 0xFE0F) == 0xBE0D;
+}
+
+/* Sees frames that are reserved but never touched. */
 static void on_stack_pointer(avr_t *avr, avr_io_addr_t address, uint8_t value, void *unused)
 {
     (void)unused;
     avr->data[address] = value;
     uint16_t sp = stack_pointer(avr);
-    if (bench.timing && sp < bench.sp_lowest)
+    if (bench.timing && sp < bench.sp_lowest && allocates_frame(avr))
         bench.sp_lowest = sp;
 }
 
