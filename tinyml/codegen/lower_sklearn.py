@@ -72,8 +72,8 @@ def _(model: MaxAbsScaler, g: Graph, x: Node) -> Node:
 
 
 @lower.register
-def _(model: PCA, g: Graph, x: Node) -> Node:
-    y: Node = (x - model.mean_) @ model.components_.T
+def _(model: PCA, g: Graph, x: Node) -> Affine:
+    y: Affine = Affine(x - model.mean_, model.components_.astype(np.float64))
     if not model.whiten:
         return y
     deviation = np.sqrt(model.explained_variance_)
