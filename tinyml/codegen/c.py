@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tinyml.codegen.fixed import ctype_bytes, index_ctype
+from tinyml.codegen.fixed import ctype_bytes, ctype_range, index_ctype
 from tinyml.codegen.ops.base import Elementwise, Op, Ref, Store, Table
 from tinyml.codegen.ops.elementwise import Input, c_int
 
@@ -323,7 +323,8 @@ class Printer:
             self.line("if ((float)whole > value) whole--; /* towards minus infinity */")
             self.line(f"return ({name}_input_t)whole;")
         with self._function(next(signatures)) as row, self.loop("k", p.n_features) as k:
-            self.line(f"x[{k}] = {name}_quantize_feature({k}, features[{k}]);")
+            index = index_ctype(p.n_features - 1)  # the loop's is wider where it counts to 256
+            self.line(f"x[{k}] = {name}_quantize_feature(({index}){k}, features[{k}]);")
         return table + one[0] + "\n" + row[0]
 
     def _label(self, signature: str) -> str:
@@ -336,7 +337,7 @@ class Printer:
         kind = f"static const char {self.prefix}_names[] {self.prefix.upper()}_TABLE"
         tables = f"{kind} =\n{strings};\n\n" + self._table(f"{self.prefix}_name_starts", starts)
         with self._function(signature) as text:
-            if len(names) not in (256, 65536):
+            if len(names) < ctype_range(index_ctype(len(names) - 1))[1]:
                 self.line(f"if (k > {len(names)}) k = {len(names)};")
             start = self._read(starts.ctype, f"{self.prefix}_name_starts", "k")
             self.line(f"return {self.prefix}_names + {start};")

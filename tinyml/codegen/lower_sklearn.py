@@ -72,12 +72,12 @@ def _(model: MaxAbsScaler, g: Graph, x: Node) -> Node:
 
 
 @lower.register
-def _(model: PCA, g: Graph, x: Node) -> Affine:
-    y: Affine = Affine(x - model.mean_, model.components_.astype(np.float64))
-    if not model.whiten:
-        return y
-    deviation = np.sqrt(model.explained_variance_)
-    return y / np.maximum(deviation, np.finfo(deviation.dtype).eps)
+def _(model: PCA, g: Graph, x: Node) -> Node:
+    y: Node = Affine(x - model.mean_, model.components_.astype(np.float64))
+    if model.whiten:
+        deviation = np.sqrt(model.explained_variance_)
+        y = y / np.maximum(deviation, np.finfo(deviation.dtype).eps)
+    return y
 
 
 @lower.register

@@ -39,10 +39,14 @@ class Store:
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """A constant array that lives in flash."""
+    """A constant array that lives in flash; C knows no empty ones, so one of those holds a 0."""
 
     values: IntArray
     ctype: str
+
+    def __post_init__(self) -> None:
+        if not self.values.size:
+            object.__setattr__(self, "values", np.zeros(1, dtype=np.int64))
 
     @classmethod
     def of(cls, values: IntArray) -> Table:

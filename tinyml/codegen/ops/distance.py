@@ -41,6 +41,8 @@ class SquaredDistance(Op):
             0,
             (largest**2).sum(axis=1),
         )
+        half = 1 << self.shift >> 1
+        self._wide = arithmetic_ctype(min(0, self._low), self._high + half)
         self.type.ctype  # refuses now what 32 bits cannot hold  # noqa: B018
 
     def run(self, *args: IntArray) -> IntArray:
@@ -78,7 +80,7 @@ class SquaredDistance(Op):
         return types == {"int8_t"} and (self.scale, self.shift, self.limit) == (0, 0, 127)
 
     def _formula(self, c: Code, step: str) -> dict[str, str]:
-        wide = c.ctype(arithmetic_ctype(min(0, self._low), self._high + (1 << self.shift >> 1)))
+        wide = c.ctype(self._wide)
         low, high = c_int(-self.limit), c_int(self.limit)
         clip = f"if (d < {low}) d = {low};\n        if (d > {high}) d = {high};"
         return {

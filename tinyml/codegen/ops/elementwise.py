@@ -75,13 +75,14 @@ class Narrow(Elementwise):
         self.inputs = (self.x,)
         source = self.x.type
         self.shift, self.lo, self.hi = map(_collapsed, (self.shift, self.lo, self.hi))
-        self._lowest = rshift(source.lo, self.shift)
-        self._highest = rshift(source.hi, self.shift)
+        lowest, highest = rshift(source.lo, self.shift), rshift(source.hi, self.shift)
+        self._below = bool(np.any(lowest < self.lo))
+        self._above = bool(np.any(highest > self.hi))
         self.type = Fixed(
             source.shape,
             np.asarray(source.frac, dtype=np.int64) - self.shift,
-            np.clip(self._lowest, self.lo, self.hi),
-            np.clip(self._highest, self.lo, self.hi),
+            np.clip(lowest, self.lo, self.hi),
+            np.clip(highest, self.lo, self.hi),
         )
         self._right = max(0, int(np.max(self.shift)))
         self._limits_first = not self._fits(source.lo, source.hi)
@@ -114,12 +115,13 @@ class Narrow(Elementwise):
 
     def _working_ctype(self) -> str:
         ends = self._saturated if self._limits_first else (self.x.type.lo, self.x.type.hi)
-        return arithmetic_ctype(*self._before_rounding(*ends))
+        lowest, highest = self._before_rounding(*ends)
+        return arithmetic_ctype(min(lowest, self.type.lowest), max(highest, self.type.highest))
 
     def tables(self) -> dict[str, Table]:
         tables = {} if np.ndim(self.shift) == 0 else {"factor": Table.of_indices(self._factor)}
-        for key, bound in (("lo", self.lo), ("hi", self.hi)):
-            if np.ndim(bound) > 0:
+        for key, bound, needed in (("lo", self.lo, self._below), ("hi", self.hi, self._above)):
+            if needed and np.ndim(bound) > 0:
                 tables[key] = Table.of(np.asarray(bound))
         return tables
 
@@ -129,7 +131,7 @@ class Narrow(Elementwise):
         if np.ndim(self.shift) > 0:
             expression = f"({working})({expression} * ({working}){c.read(self, 'factor', index)})"
         elif np.max(self.shift) < 0:
-            expression = f"({working})({expression} * {1 << -int(np.max(self.shift))})"
+            expression = f"({working})({expression} * {c_int(1 << -int(np.max(self.shift)))})"
         if self._right:
             half = 1 << (self._right - 1)
             expression = f"({working})(({working})({expression} + {c_int(half)}) >> {self._right})"
@@ -144,15 +146,14 @@ class Narrow(Elementwise):
         return v
 
     def _clipped(self, c: Code, working: str, expression: str, index: str) -> str:
-        below, above = np.any(self._lowest < self.lo), np.any(self._highest > self.hi)
-        if not (below or above):
+        if not (self._below or self._above):
             return expression
         v = c.fresh("v")
         c.line(f"{working} {v} = {expression};")
-        if below:
+        if self._below:
             lo = self._bound(c, "lo", self.lo, index)
             c.line(f"if ({v} < {lo}) {v} = {lo};")
-        if above:
+        if self._above:
             hi = self._bound(c, "hi", self.hi, index)
             c.line(f"if ({v} > {hi}) {v} = {hi};")
         return v
@@ -178,6 +179,8 @@ class Lookup(Elementwise):
         )
         self._first = (self.x.type.lowest >> self.shift) - self.base
         self._last = (self.x.type.highest >> self.shift) - self.base
+        ends = (self.x.type.lowest, self.x.type.highest, self._first, self._last)
+        self._working = arithmetic_ctype(min(*ends, 0), max(*ends, len(self.values)))
 
     def run(self, *args: IntArray) -> IntArray:
         index = np.clip((args[0] >> self.shift) - self.base, 0, len(self.values) - 1)
@@ -187,8 +190,7 @@ class Lookup(Elementwise):
         return {"values": Table.of(self.values)}
 
     def element(self, c: Code, index: str, value: str) -> str:
-        ends = (self.x.type.lowest, self.x.type.highest, self._first, self._last)
-        working = c.ctype(arithmetic_ctype(min(*ends, 0), max(*ends, len(self.values))))
+        working = c.ctype(self._working)
         position = f"({working})(({working}){value} >> {self.shift})"
         if self.base:
             position = f"({working})({position} - {c_int(self.base)})"

@@ -29,7 +29,7 @@ class ArgMax(Op):
         best, index = c.fresh("best"), c.ctype(index_ctype(self.x.type.size - 1))
         c.line(f"{index} {best} = 0;")
         with c.loop("i", self.x.type.size) as i:
-            c.line(f"if ({x(i)} > {x(best)}) {best} = {i};")
+            c.line(f"if ({x(i)} > {x(best)}) {best} = ({index}){i};")
         store("0", best)
 
 
