@@ -4,7 +4,7 @@ import numpy as np
 
 
 def raw_rows(program, X, n, seed=0):
-    """Return at least `n` raw rows: random, extreme, mixed, and rows of X as they are and spoilt."""
+    """Return at least `n` raw rows: random, extreme, and rows of X as they are and spoilt."""
     rng = np.random.default_rng(seed)
     limits = np.iinfo(program.input.type.dtype)
     size = program.n_features
@@ -20,7 +20,7 @@ def raw_rows(program, X, n, seed=0):
 
 
 def float_rows(program, X, n, seed=0):
-    """Return at least `n` rows of float32: ordinary, between two integers, huge, tiny, impossible."""
+    """Return at least `n` rows of float32: ordinary, half-way, huge, tiny, impossible."""
     rng = np.random.default_rng(seed)
     shape = (n, program.n_features)
     strange = [np.nan, np.inf, -np.inf, 0.0, -0.0, 1e-45, -1e-45, 1e-39, 3.4e38, -3.4e38]

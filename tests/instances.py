@@ -165,7 +165,8 @@ def _scalers() -> Iterator[tuple[str, BaseEstimator, str]]:
 
 def _selectors() -> Iterator[tuple[str, BaseEstimator, str]]:
     yield "variance_logistic", _scaled(make_pipeline(VarianceThreshold(0.5), _logistic())), "digits"
-    yield "kbest_svc", make_pipeline(SelectKBest(k=10), StandardScaler(), LinearSVC(**SEED)), "cancer"
+    svc = LinearSVC(**SEED)
+    yield "kbest_svc", make_pipeline(SelectKBest(k=10), StandardScaler(), svc), "cancer"
     yield "percentile_ridge", make_pipeline(SelectPercentile(percentile=30), Ridge()), "diabetes"
     lasso = SelectFromModel(Lasso(alpha=0.5))
     yield "from_model_forest", make_pipeline(lasso, RandomForestRegressor(**FOREST)), "diabetes"

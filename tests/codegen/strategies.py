@@ -1,0 +1,207 @@
+"""Random legal instances of every op, and literal programs made of them.
+
+`STRATEGIES` has one entry for each op in the registry: a function that puts an op of that kind on
+top of a given one. What 32 bits cannot hold, an op refuses when it is made; such draws are thrown
+away.
+"""
+
+import numpy as np
+from hypothesis import assume
+from hypothesis import strategies as st
+
+from tinyml.codegen.graph import Graph
+from tinyml.codegen.ops import (
+    Gather,
+    Input,
+    IntTree,
+    Lookup,
+    MatVec,
+    Narrow,
+    Op,
+    SquaredDistance,
+    TreeWalk,
+)
+from tinyml.codegen.program import HEADS, Program
+
+SIZES = st.sampled_from([1, 2, 3, 5, 8, 17])
+INPUT_SIZES = st.one_of(SIZES, st.sampled_from([255, 256, 257, 300]))
+FRACS = st.integers(-20, 40)
+
+
+@st.composite
+def integers(draw, shape, lo, hi):
+    """Arrays of integers in [lo, hi]: anything, or many ends, or many zeros."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**16)))
+    values = rng.integers(lo, hi, shape, endpoint=True, dtype=np.int64)
+    other = {"anything": values, "ends": rng.choice([lo, hi], shape), "zeros": np.clip(0, lo, hi)}
+    kind = draw(st.sampled_from(sorted(other)))
+    return np.asarray(np.where(rng.random(shape) < 0.7, other[kind], values), dtype=np.int64)
+
+
+def legal(make):
+    """Make an op, or throw the draw away if 32 bits cannot hold it."""
+    try:
+        return make()
+    except OverflowError:
+        assume(False)
+
+
+@st.composite
+def inputs(draw):
+    n = draw(INPUT_SIZES)
+    ctype = draw(st.sampled_from(["int8_t", "uint8_t", "int16_t", "uint16_t", "int32_t"]))
+    frac = draw(st.one_of(FRACS, integers(n, -3, 9)))
+    return Input(n, frac, ctype)
+
+
+@st.composite
+def gathers(draw, x):
+    return Gather(x, draw(integers(draw(SIZES), 0, x.type.size - 1)))
+
+
+@st.composite
+def narrows(draw, x):
+    n = x.type.size
+    spread = draw(st.integers(0, 6))
+    least = draw(st.integers(-4, 20))
+    shift = draw(st.one_of(st.just(least), integers(n, least, least + spread)))
+    width = draw(st.sampled_from([3, 7, 8, 15, 24, 31]))
+    shape = draw(st.sampled_from([(), (n,)]))
+    ends = [draw(integers(shape, -(2**width), 2**width - 1)) for _ in range(2)]
+    bounds = np.minimum(*ends), np.maximum(*ends)
+    lo, hi = (int(b) if b.ndim == 0 else b for b in bounds)
+    return legal(lambda: Narrow(x, shift, lo, hi))
+
+
+@st.composite
+def lookups(draw, x):
+    shift = draw(st.integers(0, 24))
+    first = x.type.lowest >> shift
+    base = first + draw(st.integers(-3, 3))
+    top = draw(st.sampled_from([1, 127, 255, 32767, 2**31 - 1]))
+    values = draw(integers(draw(st.sampled_from([1, 2, 64, 256, 300])), -top, top))
+    return legal(lambda: Lookup(x, values, base, shift, draw(FRACS)))
+
+
+@st.composite
+def mat_vecs(draw, x):
+    n_outputs = draw(SIZES)
+    room = 2 ** (draw(st.sampled_from([16, 24, 32])) - 1) - 1
+    weight = room // max(1, 2 * x.type.magnitude * x.type.size)
+    weight = min(weight, draw(st.sampled_from([1, 127, 32767, 2**30])))
+    weights = draw(integers((n_outputs, x.type.size), -weight, weight))
+    bias = draw(integers(n_outputs, -(room // 2), room // 2))
+    return legal(lambda: MatVec(x, weights, bias, draw(FRACS)))
+
+
+@st.composite
+def squared_distances(draw, x):
+    assume(np.unique(x.type.frac).size == 1)
+    n = x.type.size
+    largest = int(np.sqrt((2**31 - 1) // n))
+    limit = draw(st.sampled_from([127, min(largest, 4000), largest]))
+    scale, shift = draw(st.integers(0, 4)), draw(st.integers(0, 12))
+    point = min(x.type.magnitude, draw(st.sampled_from([127, 32767, 2**24])))
+    points = draw(integers((draw(SIZES), n), -point, point))
+    return legal(lambda: SquaredDistance(x, points, scale, shift, limit))
+
+
+@st.composite
+def trees(draw, x, n_values):
+    """Trees of any shape in depth-first order, chains and single leaves among them.
+
+    A threshold separates: lo <= threshold < hi.
+    """
+    rng = np.random.default_rng(draw(st.integers(0, 2**16)))
+    lows, highs = (np.broadcast_to(b, x.type.shape) for b in (x.type.lo, x.type.hi))
+    varying = np.flatnonzero(lows < highs)
+    n_splits = draw(st.sampled_from([0, 1, 3, 10, 40])) if varying.size else 0
+    left, right, feature, threshold, leaf = [], [], [], [], []
+
+    def grow(n):
+        here = len(left)
+        k = int(rng.choice(varying)) if varying.size else 0
+        lo, hi = int(lows[k]), int(highs[k])
+        threshold_here = np.clip([lo, hi - 1, 0, rng.integers(lo, hi + 1)], lo, max(lo, hi - 1))
+        for column, value in (
+            (left, -1), (right, -1), (feature, k),
+            (threshold, int(rng.choice(threshold_here))),
+            (leaf, int(rng.integers(n_values))),
+        ):  # fmt: skip
+            column.append(value)
+        if n:
+            below = int(rng.choice([0, n - 1, rng.integers(n)]))
+            left[here] = grow(below)
+            right[here] = grow(n - 1 - below)
+        return here
+
+    grow(n_splits)
+    return IntTree(*(np.array(a) for a in (left, right, feature, threshold, leaf)))
+
+
+@st.composite
+def tree_walks(draw, x):
+    n_values, n_outputs = draw(st.sampled_from([1, 2, 30, 300])), draw(SIZES)
+    n_trees = draw(st.integers(1, 4))
+    top = draw(st.sampled_from([1, 255, 4095, 32767, 2**28]))
+    lowest = draw(st.sampled_from([0, -top]))
+    values = draw(integers((n_values, n_outputs), lowest, top))
+    offset = draw(st.one_of(st.just(np.zeros(n_outputs, int)), integers(n_outputs, -top, top)))
+    chosen = tuple(draw(trees(x, n_values)) for _ in range(n_trees))
+    return legal(lambda: TreeWalk(x, chosen, values, offset, draw(FRACS)))
+
+
+STRATEGIES = {
+    "Input": lambda x: st.just(x),
+    "Gather": gathers,
+    "Narrow": narrows,
+    "Lookup": lookups,
+    "MatVec": mat_vecs,
+    "SquaredDistance": squared_distances,
+    "TreeWalk": tree_walks,
+    "ArgMax": lambda x: st.just(x),
+    "Sign": lambda x: st.just(x),
+    "Identity": lambda x: st.just(x),
+}
+HEAD_OF = {op.__name__: head for head, op in HEADS.items()}
+BETWEEN = sorted(set(STRATEGIES) - {"Input"} - set(HEAD_OF))
+
+
+@st.composite
+def programs(draw, name):
+    """Literal programs that contain the op `name`, with other ops before and after it."""
+    x = draw(inputs())
+    for kind in draw(st.lists(st.sampled_from(BETWEEN), max_size=2)):
+        x = draw(STRATEGIES[kind](x))
+    x = draw(STRATEGIES[name](x))
+    x = _finished(draw, x, draw(st.sampled_from([None, *BETWEEN])))
+    return literal(x, HEAD_OF.get(name) or draw(st.sampled_from(_heads(x))))
+
+
+def _finished(draw, x, kind):
+    """Put one more op on top, and make scores of one grid that are not the input itself."""
+    if kind is not None:
+        x = draw(STRATEGIES[kind](x))
+    if isinstance(x, Input) or np.unique(x.type.frac).size > 1:
+        x = draw(mat_vecs(x))
+    return x
+
+
+def _heads(x):
+    return ["argmax", "identity"] if x.type.size > 1 else ["sign", "identity"]
+
+
+def literal(scores, head, classes=None, description="literal"):
+    """Return the program that ends in the op `scores`."""
+    source = scores
+    while source.inputs:
+        (source,) = source.inputs
+    if head != "identity" and classes is None:
+        classes = np.arange(max(2, scores.type.size))
+    graph = Graph(source.type.size)
+    return Program(graph, source, scores, head, classes, description)
+
+
+def registered():
+    """Return the names of all ops of the package."""
+    return {name for name, op in Op.registry.items() if op.__module__.startswith("tinyml.")}
