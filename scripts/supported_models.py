@@ -1,0 +1,34 @@
+"""Write docs/supported_models.md from the registry of lowerings."""
+
+from pathlib import Path
+
+from tinyml.codegen.lower import lower, supported
+
+TARGET = Path(__file__).parent.parent / "docs" / "supported_models.md"
+HEAD = """\
+# Supported models
+
+What `tinyml.compile` takes, and every subclass of these. Written by `python scripts/supported_models.py`.
+
+| class | from |
+|---|---|
+"""
+
+
+def table() -> str:
+    """Return the page."""
+    supported()  # registers everything
+    classes = sorted(
+        (cls for cls in lower.registry if cls is not object), key=lambda cls: cls.__name__
+    )
+    rows = [f"| `{cls.__name__}` | `{_public_module(cls.__module__)}` |" for cls in classes]
+    return HEAD + "\n".join(rows) + "\n"
+
+
+def _public_module(module: str) -> str:
+    """Drop private parts: sklearn.linear_model._ridge → sklearn.linear_model."""
+    return ".".join(part for part in module.split(".") if not part.startswith("_"))
+
+
+if __name__ == "__main__":
+    TARGET.write_text(table(), encoding="utf-8")
