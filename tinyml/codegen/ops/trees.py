@@ -68,6 +68,8 @@ class TreeWalk(Op):
         self.type = Fixed((self.values.shape[1],), self.frac, lo, hi)
         partial = sum(abs(v).max(axis=0) for v in per_tree) + abs(self.offset)
         self.accumulator = arithmetic_ctype(-int(partial.max()), int(partial.max()))
+        if self.accumulator == "int24_t" and not self._single:
+            self.accumulator = "int32_t"  # summed in place, in the vector of the scores
         self._value_bits = self._packing()
 
     def run(self, *args: IntArray) -> IntArray:
@@ -168,10 +170,14 @@ class TreeWalk(Op):
 
     def emit(self, c: Code, store: Store, *args: Ref) -> None:
         (x,) = args
+        features = c.fresh("features")
+        x_ctype = self.x.type.ctype
+        pointer = c.routine(self, "pointer", x=x_ctype)
+        c.line(f"const {x_ctype} *{features} = {pointer}({x.name});")
         if self._single:
-            self._emit_single(c, store, x.name)
+            self._emit_single(c, store, features)
         else:
-            self._emit_votes(c, store, x.name)
+            self._emit_votes(c, store, features)
 
     def _emit_single(self, c: Code, store: Store, x: str) -> None:
         acc, total = c.fresh("acc"), c.ctype(self.accumulator)
