@@ -5,6 +5,7 @@ from instances import INSTANCES, fitted
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
+import tinyml.codegen.compile
 import tinyml.estimators
 from tinyml.codegen.lower import lower, supported
 

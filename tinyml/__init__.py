@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tinyml.codegen.lower import compile
+    from tinyml.codegen.compile import compile
     from tinyml.codegen.program import Program
     from tinyml.device.measure import Report, measure
 
@@ -17,7 +17,7 @@ __version__ = "0.1.0"
 __all__ = ["Program", "Report", "__version__", "compile", "measure"]
 
 _HOME = {
-    "compile": "tinyml.codegen.lower",
+    "compile": "tinyml.codegen.compile",
     "Program": "tinyml.codegen.program",
     "measure": "tinyml.device.measure",
     "Report": "tinyml.device.measure",

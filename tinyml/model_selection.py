@@ -30,7 +30,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter, validate_data
 
 from .base import Interval, StrOptions, _check_sample_weight, _fit_context
-from .codegen.lower import compile
+from .codegen.compile import compile
 from .device.boards import Board, get_board
 from .device.measure import measure
 from .device.toolchain import ToolNotFound

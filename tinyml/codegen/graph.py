@@ -309,3 +309,13 @@ def as_float(X: Any) -> Floats:
     """Return `X` in the precision in which scikit-learn would compute on it."""
     X = np.asarray(X)
     return X if X.dtype in (np.float32, np.float64) else np.asarray(X, dtype=np.float64)
+
+
+def as_numeric(X: NDArray[Any], expected: str) -> NDArray[Any]:
+    """Return `X` as numbers; where it holds anything else the error begins with `expected`."""
+    if X.dtype.kind in "biuf":
+        return X
+    try:
+        return np.asarray(X, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{expected} Got dtype {X.dtype} instead.") from error

@@ -13,7 +13,7 @@ from scipy.special import expit, softmax
 from sklearn.metrics import accuracy_score, r2_score
 
 from tinyml.codegen.fixed import IntArray, ctype_bytes, index_ctype
-from tinyml.codegen.graph import Graph
+from tinyml.codegen.graph import Graph, as_numeric
 from tinyml.codegen.ops.base import Elementwise, Op
 from tinyml.codegen.ops.elementwise import Input
 from tinyml.codegen.ops.heads import ArgMax, Identity, Sign
@@ -201,14 +201,7 @@ class Program:
                 f"The program expects rows of {self.n_features} features, an array of shape "
                 f"(n_samples, {self.n_features}). Got shape {X.shape} instead."
             )
-        if X.dtype.kind not in "biuf":
-            try:
-                X = X.astype(np.float64)
-            except (TypeError, ValueError) as error:
-                raise ValueError(
-                    f"The program expects numeric features. Got dtype {X.dtype} instead."
-                ) from error
-        return np.asarray(X)
+        return as_numeric(X, "The program expects numeric features.")
 
     # In the user's own terms ---------------------------------------------------------------------
 
