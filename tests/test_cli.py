@@ -169,6 +169,11 @@ def test_our_own_types_are_trusted(tmp_path):
     np.testing.assert_array_equal(loaded.predict(X / 50), model.predict(X / 50))
 
 
+def test_only_our_estimators_are_trusted_not_what_our_modules_import():
+    assert "tinyml.estimators.protonn.ProtoNNClassifier" in cli._own_types()
+    assert not [name for name in cli._own_types() if not name.startswith("tinyml.estimators.")]
+
+
 @pytest.mark.parametrize("name", ["broken.skops", "broken.joblib"])
 def test_broken_file(tinyml, data, tmp_path, name):
     (tmp_path / name).write_bytes(b"nothing of the kind")
