@@ -20,3 +20,10 @@ def test_readme(tmp_path, monkeypatch, capsys):
     options = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
     assert doctest.OutputChecker().check_output(printed, seen, options), seen
     assert (tmp_path / "firmware").is_dir()
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
+def test_linked_pages_exist(page):
+    linked = re.findall(r"\]\((?!https?:)([^)#]+)", (README.parent / page).read_text())
+    assert linked
+    assert [link for link in linked if not (README.parent / link).exists()] == []
