@@ -66,7 +66,7 @@ class _Limits:
         allowed = min(board.flash, board.flash if self.flash is None else self.flash)
         if program.table_bytes > allowed:
             raise DoesNotFit(
-                f"The program needs {_spaced(program.table_bytes)} B of flash for its tables alone,"
+                f"The program needs {_spaced(program.table_bytes)} B of flash for its constants alone,"
                 f" {_spaced(allowed)} allowed."
             )
 
@@ -427,7 +427,7 @@ class FixedPointClassifier(ClassifierMixin, _FixedPoint):
     >>> model.set_params(board="uno", flash=10).fit(X, y)
     Traceback (most recent call last):
     ...
-    tinyml.model_selection.DoesNotFit: The program needs ... B of flash for its tables alone, ...
+    tinyml.model_selection.DoesNotFit: The program needs ... B of flash for its constants alone, ...
     """
 
     _kind = "classifier"

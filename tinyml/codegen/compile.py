@@ -136,7 +136,7 @@ def _check_board(program: Program, board: Any) -> None:
     board = get_board(board)
     if program.table_bytes > board.flash:
         raise ValueError(
-            f"The tables of this program take {program.table_bytes} bytes, more than the "
+            f"The constants of this program take {program.table_bytes} bytes, more than the "
             f"{board.flash} bytes of flash of the {board.name}. Compress the model further."
         )
 
@@ -176,7 +176,7 @@ class _Compiler:
         beyond = 0 if allowed is None else self.final.n_model_bytes_ + added - allowed
         if added > 0 and beyond > 0:
             warnings.warn(
-                f"bits='auto' took the tables {beyond} bytes beyond the {allowed} that 'max_bytes' "
+                f"bits='auto' took the constants {beyond} bytes beyond the {allowed} that 'max_bytes' "
                 f"of {type(self.final).__name__} allows; bits=8 keeps to it.",
                 stacklevel=4,
             )

@@ -141,7 +141,7 @@ def _contract(program: Program, name: str) -> str:
         "",
         comment_safe(program.description),
         f"{program.n_features} features, {n} {'score' if n == 1 else 'scores'}; "
-        f"{program.table_bytes} bytes of tables in flash, no static RAM, "
+        f"{program.table_bytes} bytes of constants in flash, no static RAM, "
         f"{program.buffer_bytes} bytes of buffers on the stack.",
         comment_safe(f"It {program.agreement.text}."),
         "",

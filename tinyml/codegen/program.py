@@ -272,8 +272,8 @@ class Program:
 
     @property
     def table_bytes(self) -> int:
-        """Bytes of constant tables in flash, as stored."""
-        return sum(t.nbytes for op in self.ops for t in op.tables().values())
+        """Bytes of constants in flash; trees, which are code, count as the table they could be."""
+        return sum(op.table_bytes for op in self.ops)
 
     @property
     def narrow_share(self) -> float:
@@ -289,12 +289,18 @@ class Program:
 
     def summary(self) -> str:
         """Return a table of the ops: format, storage, bytes and cost."""
-        rows = [("op", "shape", "type", "frac", "table bytes", "cost")]
+        rows = [("op", "shape", "type", "frac", "bytes", "cost")]
         for op in self.ops:
-            size = sum(t.nbytes for t in op.tables().values())
             shape = "x".join(map(str, op.type.shape))
             rows.append(
-                (type(op).__name__, shape, op.type.ctype, _frac_text(op), str(size), op.cost)
+                (
+                    type(op).__name__,
+                    shape,
+                    op.type.ctype,
+                    _frac_text(op),
+                    str(op.table_bytes),
+                    op.cost,
+                )
             )
         widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
         lines = [
@@ -302,11 +308,11 @@ class Program:
             for row in rows
         ]
         lines.insert(1, "-" * max(map(len, lines)))
-        total = f"{self.table_bytes} bytes of tables, {self.buffer_bytes} bytes of buffers"
+        total = f"{self.table_bytes} bytes of constants, {self.buffer_bytes} bytes of buffers"
         return "\n".join([self.description, *lines, f"{total}; {self.agreement.text}"])
 
     def __repr__(self) -> str:
-        size = f"{self.n_features} features, {self.table_bytes} bytes of tables"
+        size = f"{self.n_features} features, {self.table_bytes} bytes of constants"
         return f"<Program {self.description}: {size}>"
 
     # Out to C ------------------------------------------------------------------------------------

@@ -132,6 +132,11 @@ class Op:
         raise NotImplementedError
 
     @property
+    def table_bytes(self) -> int:
+        """Bytes of constants in flash; what is printed as code counts as the table it could be."""
+        return sum(table.nbytes for table in self.tables().values())
+
+    @property
     def cost(self) -> str:
         """Work of one evaluation, counted in the op's own unit."""
         return f"{self.type.size} elements"

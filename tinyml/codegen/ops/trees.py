@@ -6,7 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tinyml.codegen.fixed import Fixed, IntArray, arithmetic_ctype, index_ctype, storage_ctype
+from tinyml.codegen.fixed import (
+    Fixed,
+    IntArray,
+    arithmetic_ctype,
+    ctype_bytes,
+    index_ctype,
+    storage_ctype,
+)
 from tinyml.codegen.ops.base import Code, Op, Ref, Store, Table
 from tinyml.codegen.ops.elementwise import c_int
 
@@ -103,6 +110,22 @@ class TreeWalk(Op):
             packed = (output << self._value_bits) | value
             return tables | {"pairs": Table(packed, "uint16_t")}
         return tables | {"outputs": Table.of_indices(output), "values": Table.of(value)}
+
+    @property
+    def table_bytes(self) -> int:
+        """Count a split as its feature, threshold and branch, a leaf as its number or value."""
+        n_splits = sum(int((tree.left >= 0).sum()) for tree in self.trees)
+        threshold = ctype_bytes(self.x.type.ctype)
+        split = ctype_bytes(index_ctype(self.x.type.size - 1)) + threshold + 1
+        return (
+            super().table_bytes + n_splits * split + (n_splits + len(self.trees)) * self._leaf_bytes
+        )
+
+    @property
+    def _leaf_bytes(self) -> int:
+        if self._single:
+            return Table.of(self.values).nbytes // len(self.values)
+        return ctype_bytes(index_ctype(len(self.values) - 1))
 
     @property
     def cost(self) -> str:

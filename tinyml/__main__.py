@@ -1,0 +1,5 @@
+"""``python -m tinyml``: the command line."""
+
+from tinyml.cli import main
+
+main()
