@@ -23,7 +23,7 @@ from tinyml.codegen.fixed import (
     to_raw,
 )
 from tinyml.codegen.fold import Stage, View
-from tinyml.codegen.forests import ForestFormat, lower_forest
+from tinyml.codegen.forests import ForestFormat, lower_forest, sum_frac, votes_frac
 from tinyml.codegen.graph import Affine, Decay, Floats, Forest, SquaredDistance
 from tinyml.codegen.ops import Input, Lookup, Op
 from tinyml.codegen.ops import SquaredDistance as SquaredDistanceOp
@@ -162,11 +162,12 @@ class Builder:
         if not isinstance(x, Input):
             limit = ctype_range("int16_t" if fmt.bits > 8 else "int8_t")[1]
             x = narrow_together(x, limit, float(np.abs(x.type.to_float(raw)).max(initial=0)))
-        return lower_forest(x, node, stage.view, fmt, self._votes)
+        frac = sum_frac(node, fmt.bits) if self._votes_frac is None else self._votes_frac
+        return lower_forest(x, node, stage.view, frac)
 
     @cached_property
-    def _votes(self) -> Floats | None:
-        """What every tree of the last stage adds on X, (n_trees, n_samples, n_outputs)."""
+    def _votes_frac(self) -> int | None:
+        """Fractional bits of a forest's votes, whatever the level; None for a regressor."""
         forest = self.stages[-1].node
         if not self.votes or not isinstance(forest, Forest):
             return None
@@ -174,7 +175,7 @@ class Builder:
         for stage in self.stages[:-1]:
             value = stage.evaluate(value)
         seen = self.stages[-1].view.evaluate(value).astype(np.float32)
-        return np.array([tree.value[tree.leaves(seen)] for tree in forest.trees])
+        return votes_frac(forest, np.array([t.value[t.leaves(seen)] for t in forest.trees]))
 
     def _reach(self, position: int) -> float:
         """Return the difference beyond which the kernel that follows has vanished."""

@@ -19,16 +19,8 @@ class ForestFormat:
     bits: int
 
 
-def lower_forest(
-    x: Op, forest: Forest, view: View, fmt: ForestFormat, votes: Floats | None
-) -> TreeWalk:
-    """Return the op that walks `forest` over the view of x.
-
-    `votes` holds what every tree adds on calibration rows, shape (n_trees, n_rows, n_outputs). They
-    are rounded as coarsely as leaves every one of their decisions; the leaves of a regressor, which
-    has no votes, as the width of their sum allows.
-    """
-    frac = _sum_frac(forest, fmt.bits) if votes is None else _votes_frac(forest, votes)
+def lower_forest(x: Op, forest: Forest, view: View, frac: int) -> TreeWalk:
+    """Return the op that walks `forest` over the view of x, with leaves of `frac` bits."""
     rows = [to_raw(tree.value[tree.is_leaf], frac, -(2**31), 2**31 - 1) for tree in forest.trees]
     values, number = np.unique(np.vstack(rows), axis=0, return_inverse=True)
     split = np.split(number.ravel(), np.cumsum([len(r) for r in rows])[:-1])
@@ -96,8 +88,10 @@ def _pruned(
     return IntTree(np.array(left), np.array(right), source[kept], threshold[kept], leaf[kept])
 
 
-def _votes_frac(forest: Forest, votes: Floats) -> int:
+def votes_frac(forest: Forest, votes: Floats) -> int:
     """Return the fractional bits of votes: exact if few do, else enough for every decision.
+
+    `votes` holds what every tree adds on calibration rows, shape (n_trees, n_rows, n_outputs).
 
     Enough is the coarsest from which on no calibration row changes, one bit more for rows not seen,
     and then what the storage of that holds anyway.
@@ -131,7 +125,7 @@ def _widened(forest: Forest, table: Floats, frac: int) -> int:
     return max(frac, 15 - max(0, int(np.ceil(np.log2(top)))))
 
 
-def _sum_frac(forest: Forest, bits: int) -> int:
+def sum_frac(forest: Forest, bits: int) -> int:
     """Return the fractional bits of a regressor: of a 16-bit sum, or of 16-bit leaves."""
     largest = [float(np.abs(tree.value).max()) for tree in forest.trees]
     offset = float(np.abs(forest.offset).max())
