@@ -62,12 +62,12 @@ class _Limits:
         return (self.flash, self.ram, self.ms) != (None, None, None)
 
     def check_tables(self, program, board):
-        """Refuse without a compiler what is too large by its tables alone."""
+        """Refuse without a compiler what is too large by its constants alone."""
         allowed = min(board.flash, board.flash if self.flash is None else self.flash)
         if program.table_bytes > allowed:
             raise DoesNotFit(
-                f"The program needs {_spaced(program.table_bytes)} B of flash for its constants alone,"
-                f" {_spaced(allowed)} allowed."
+                f"The program needs {_spaced(program.table_bytes)} B of flash for its constants "
+                f"alone, {_spaced(allowed)} allowed."
             )
 
     def check_report(self, report, board):

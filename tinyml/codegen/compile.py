@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 import tinyml.codegen.lower_sklearn
 import tinyml.estimators  # noqa: F401  importing both registers every lowering
+from tinyml.base import blas_single_thread
 from tinyml.codegen.builder import Builder, range_of
 from tinyml.codegen.fold import fold
 from tinyml.codegen.graph import Graph, as_numeric
@@ -78,7 +79,8 @@ def compile(
     X = _calibration_rows(model, X)
     declared = _declared_range(input_range)
     graph = lowered(model, X.shape[1])
-    program = _Compiler(model, graph, X, declared).compile(bits)
+    with blas_single_thread():  # the products are small, threads only wait for one another
+        program = _Compiler(model, graph, X, declared).compile(bits)
     if board is not None:
         _check_board(program, board)
     return program
@@ -176,8 +178,8 @@ class _Compiler:
         beyond = 0 if allowed is None else self.final.n_model_bytes_ + added - allowed
         if added > 0 and beyond > 0:
             warnings.warn(
-                f"bits='auto' took the constants {beyond} bytes beyond the {allowed} that 'max_bytes' "
-                f"of {type(self.final).__name__} allows; bits=8 keeps to it.",
+                f"bits='auto' took the constants {beyond} bytes beyond the {allowed} that "
+                f"'max_bytes' of {type(self.final).__name__} allows; bits=8 keeps to it.",
                 stacklevel=4,
             )
 
