@@ -6,7 +6,6 @@ chip; what does not fit is left out of the search, which scikit-learn reports as
 
 import warnings
 
-from sklearn.exceptions import FitFailedWarning
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -15,13 +14,14 @@ from tinyml.datasets import load
 from tinyml.estimators import ProtoNNClassifier
 from tinyml.model_selection import FixedPointClassifier
 
-warnings.simplefilter("ignore", FitFailedWarning)
+warnings.filterwarnings("ignore", module="sklearn.model_selection")  # what does not fit
 X_train, y_train, X_test, y_test = load("digits")
 pipeline = make_pipeline(StandardScaler(), ProtoNNClassifier(max_iter=40, random_state=0))
 model = FixedPointClassifier(pipeline, board="uno", flash="4KB", ram="512B")
 sizes = {"estimator__protonnclassifier__max_bytes": [1000, 2000, 3000, 6000]}
 search = GridSearchCV(model, sizes, cv=3).fit(X_train, y_train)
 
-print(dict(zip(sizes.popitem()[1], search.cv_results_["mean_test_score"].round(3), strict=True)))
+scores = search.cv_results_["mean_test_score"].round(3).tolist()
+print(dict(zip(*sizes.values(), scores, strict=True)))
 print(f"{search.score(X_test, y_test):.3f} of the held-out rows are right on the chip")
 print(search.best_estimator_.report_)

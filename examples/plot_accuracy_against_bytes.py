@@ -16,7 +16,7 @@ from tinyml.model_selection import FixedPointClassifier
 
 X_train, y_train, X_test, y_test = load("digits")
 flash, in_float, on_chip = [], [], []
-for max_bytes in (300, 400, 600, 900, 1300, 1900, 2800):
+for max_bytes in (400, 500, 600, 900, 1300, 1900, 2800):
     pipeline = make_pipeline(
         StandardScaler(), ProtoNNClassifier(max_bytes=max_bytes, random_state=0)
     )

@@ -8,7 +8,6 @@ import pytest
 from sklearn import config_context
 from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_iris
-from sklearn.ensemble import RandomForestClassifier
 from sklearn.exceptions import FitFailedWarning, NotFittedError
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401
 from sklearn.linear_model import LogisticRegression, Ridge, RidgeClassifier
@@ -38,11 +37,10 @@ LINEAR = make_pipeline(StandardScaler(), LogisticRegression())
 PROTONN = ProtoNNClassifier(max_iter=20, random_state=0)
 TREE = DecisionTreeClassifier(random_state=0)
 
+# beside those of test_common.py
 CHECKED = [
-    FixedPointClassifier(LogisticRegression()),
     FixedPointClassifier(LINEAR),
     FixedPointClassifier(PROTONN),
-    FixedPointRegressor(Ridge()),
     FixedPointRegressor(DecisionTreeRegressor(random_state=0), bits=16),
 ]
 
@@ -208,18 +206,27 @@ def test_tables_that_are_too_large_are_refused_without_building(digits):
     X, y = digits
     with (
         calls(measure) as counts,
-        pytest.raises(DoesNotFit, match=r"needs \d+ B of flash for its tables alone, 512 allowed"),
+        pytest.raises(
+            DoesNotFit, match=r"needs \d+ B of flash for its constants alone, 512 allowed"
+        ),
     ):
         limited(flash="0.5KB").fit(X, y)
     assert counts == {measure: 0}
 
 
 def test_tables_beyond_the_board():
-    forest = RandomForestClassifier(8, random_state=0)
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(60, 2000)), np.arange(60) % 5
+    with pytest.raises(DoesNotFit, match=r"for its constants alone, 8 192 allowed"):
+        FixedPointClassifier(RidgeClassifier(), board="attiny85").fit(X, y)
+
+
+@pytest.mark.device
+def test_code_beyond_the_board():
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(3000, 8)), rng.integers(0, 3, 3000)
-    with pytest.raises(DoesNotFit, match=r"for its tables alone, 8 192 allowed"):
-        FixedPointClassifier(forest, bits=16, board="attiny85").fit(X, y)
+    with pytest.raises(DoesNotFit, match=r"does not fit the attiny85: it needs \d+ B of flash"):
+        FixedPointClassifier(TREE, board="attiny85", ms=100).fit(X, y)
 
 
 @pytest.mark.device
@@ -362,7 +369,7 @@ def test_metadata_routing(iris):
 # Searches -----------------------------------------------------------------------------------------
 
 LEFT_OUT = "ignore::sklearn.exceptions.FitFailedWarning"
-NON_FINITE = "ignore:One or more of the test scores are non-finite:UserWarning"
+NON_FINITE = "ignore:One or more of the (test|train) scores are non-finite:UserWarning"
 SIZES = {"estimator__max_bytes": [500, 900, 3000]}
 
 
@@ -454,7 +461,7 @@ def test_board_scoring_adds_columns_from_one_measurement(digits):
     for name in ("neg_ram", "neg_cycles", "neg_ms"):
         assert (results[f"mean_test_{name}"] < 0).all()
     assert search.best_score_ == results["mean_test_score"].max()
-    assert search.score(X, y)["score"] == search.best_estimator_.score(X, y)
+    assert search.score(X, y) == search.best_estimator_.score(X, y)
 
 
 @pytest.mark.device
