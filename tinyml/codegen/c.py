@@ -36,6 +36,9 @@ _RESERVED = set(
 )
 
 
+_LONGEST_STRING = 4095  # bytes that any C99 compiler takes in one literal
+
+
 def check_name(name: Any) -> str:
     """Return `name` if it can prefix every identifier of a C file, else raise ValueError."""
     legal = isinstance(name, str) and re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name)
@@ -54,6 +57,19 @@ def c_string(text: str) -> str:
     )
     data = text.encode("utf-8", "surrogatepass")
     return '"' + "".join(chr(b) if b in plain else f"\\{b:03o}" for b in data) + '"'
+
+
+def _strings(names: list[str]) -> str:
+    """Spell names end to end, a line for each."""
+    return "\n".join(f'    {c_string(name)} "\\0"' for name in names)
+
+
+def _characters(names: list[str]) -> str:
+    """Spell names end to end where they are longer than what C promises to take as one string."""
+    data = b"".join(name.encode("utf-8", "surrogatepass") + b"\0" for name in names)
+    spelled = (f"'{chr(b)}'" if b < 128 and chr(b).isalnum() else f"'\\{b:03o}'" for b in data)
+    body = textwrap.fill(", ".join([*spelled, "0"]), 96, break_on_hyphens=False)
+    return "{\n" + textwrap.indent(body, "    ") + "\n}"
 
 
 def comment_safe(text: str) -> str:
@@ -333,7 +349,7 @@ class Printer:
         names = [str(c) for c in self.program.classes]
         sizes = [len(n.encode("utf-8", "surrogatepass")) + 1 for n in names]
         starts = Table.of_indices(np.concatenate([[0], np.cumsum(sizes)]))
-        strings = "\n".join(f'    {c_string(n)} "\\0"' for n in names)
+        strings = _strings(names) if sum(sizes) < _LONGEST_STRING else _characters(names)
         kind = f"static const char {self.prefix}_names[] {self.prefix.upper()}_TABLE"
         tables = f"{kind} =\n{strings};\n\n" + self._table(f"{self.prefix}_name_starts", starts)
         with self._function(signature) as text:
