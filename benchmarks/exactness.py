@@ -1,9 +1,10 @@
 """Python's integers against the C, for everything that can be lowered, at every width.
 
-Each instance of `tests/instances.py` is compiled at 8 bits, 16 bits and "auto". Its C runs under the
-undefined-behaviour and address sanitizers of the host on 1000 rows, and on a simulated ATmega328P on
-200: random and extreme values of the input type, calibration rows, and calibration rows with single
-features spoilt. Scores and decisions are compared, and `quantize` on floats of every kind.
+Each instance of `tests/instances.py` is compiled at 8 bits, 16 bits and "auto". Its C runs under
+the undefined-behaviour and address sanitizers of the host on 1000 rows, and on a simulated
+ATmega328P on 200: random and extreme values of the input type, calibration rows, and calibration
+rows with single features spoilt. Scores and decisions are compared, and `quantize` on floats of
+every kind.
 
     python benchmarks/exactness.py            # a few minutes
     python benchmarks/exactness.py --rows 20  # a taste

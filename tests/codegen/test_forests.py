@@ -1,0 +1,124 @@
+"""Thresholds among integers are exact, and votes are as narrow as leaves decisions alone."""
+
+import numpy as np
+import pytest
+from instances import FOREST, SEED, data
+from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier
+from sklearn.model_selection import train_test_split
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, RobustScaler, StandardScaler
+from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
+
+import tinyml
+from tinyml.codegen.ops import TreeWalk
+
+SCALERS = {
+    "no scaler": None,
+    "standard": StandardScaler(),
+    "minmax": MinMaxScaler((-1, 2)),
+    "minmax_clip": MinMaxScaler(clip=True),
+    "maxabs": MaxAbsScaler(),
+    "robust": RobustScaler(),
+}
+MODELS = {
+    "tree": DecisionTreeClassifier(**SEED),
+    "forest": RandomForestClassifier(**FOREST),
+    "extra": ExtraTreesClassifier(n_estimators=3, **SEED),
+}
+
+
+def whole_digits(kind):
+    """Digits as whole numbers of several kinds; `centred` has negative ones."""
+    X, y = data("digits")
+    kinds = {
+        "float": X,
+        "bytes": X.astype(np.uint8),
+        "centred": (X - 8).astype(np.int16),
+        "wide": (X * 1001 - 5000).astype(np.int64),
+    }
+    return kinds[kind], y
+
+
+@pytest.mark.parametrize("kind", ["float", "bytes", "centred", "wide"])
+@pytest.mark.parametrize("scaler", SCALERS)
+@pytest.mark.parametrize("model", MODELS)
+def test_every_row_is_predicted_as_scikit_learn_does(model, scaler, kind):
+    X, y = whole_digits(kind)
+    train = np.arange(len(X)) % 2 == 0
+    estimator = make_pipeline(SCALERS[scaler], MODELS[model]).fit(X[train], y[train])
+    program = tinyml.compile(estimator, X[train], bits=8)
+    np.testing.assert_array_equal(program.predict(X), estimator.predict(X))
+
+
+@pytest.mark.parametrize("scaler", SCALERS)
+def test_every_integer_goes_where_scikit_learn_sends_it(scaler):
+    """All integers of a range, not only those that were seen."""
+    rng = np.random.default_rng(0)
+    X = rng.integers(-1000, 1000, (200, 1))
+    y = np.digitize(X[:, 0], np.sort(rng.integers(-1000, 1000, 12))) % 3
+    estimator = make_pipeline(SCALERS[scaler], DecisionTreeClassifier(**SEED)).fit(X, y)
+    program = tinyml.compile(estimator, X)
+    everything = np.arange(-1100, 1100)[:, None]
+    np.testing.assert_array_equal(program.predict(everything), estimator.predict(everything))
+
+
+def test_deep_chains():
+    """A tree whose every split cuts off one value."""
+    X = np.cumsum(np.arange(1, 260))[:, None]
+    y = np.arange(len(X)) % 2
+    model = DecisionTreeClassifier(max_leaf_nodes=len(X), **SEED).fit(X, y)
+    program = tinyml.compile(model, X)
+    np.testing.assert_array_equal(program.predict(X), model.predict(X))
+
+
+@pytest.mark.parametrize("model", [
+    RandomForestClassifier(30, max_depth=4, **SEED),
+    RandomForestClassifier(10, max_depth=6, class_weight="balanced", **SEED),
+    ExtraTreesClassifier(20, max_depth=5, **SEED),
+    DecisionTreeClassifier(min_samples_leaf=7, **SEED),
+])  # fmt: skip
+@pytest.mark.parametrize("bits", [8, 16, "auto"])
+def test_votes_never_change_a_calibration_row(model, bits):
+    X, y = data("digits")
+    X_train, X_test, y_train, _ = train_test_split(X, y, random_state=0)
+    model.fit(X_train, y_train)
+    program = tinyml.compile(model, X_train, bits=bits)
+    ranged = np.arange(len(X_train)) % 5 != 4
+    np.testing.assert_array_equal(program.predict(X_train)[ranged], model.predict(X_train)[ranged])
+    assert np.mean(program.predict(X_test) == model.predict(X_test)) >= 0.995
+
+
+def test_reals_agree_at_16_bits():
+    X, y = data("cancer")
+    model = RandomForestClassifier(20, max_depth=8, **SEED).fit(X, y)
+    program = tinyml.compile(model, X, bits=16)
+    assert np.mean(program.predict(X) == model.predict(X)) >= 0.995
+
+
+def test_votes_share_a_word_with_their_class():
+    (walk,) = (op for op in compiled_forest().ops if isinstance(op, TreeWalk))
+    assert walk.tables()["pairs"].ctype == "uint16_t"
+    assert walk.accumulator == "int16_t"
+
+
+def compiled_forest():
+    X, y = data("digits")
+    return tinyml.compile(RandomForestClassifier(10, max_depth=5, **SEED).fit(X, y), X)
+
+
+def test_branches_that_no_integer_takes_are_cut():
+    X = np.array([[0.0], [1.0], [2.0], [3.0]])
+    model = DecisionTreeClassifier(**SEED).fit(X, [0, 1, 0, 1])
+    model.tree_.threshold[0] = 1e6  # no value of the type lies to its right
+    (walk,) = (op for op in tinyml.compile(model, X).ops if isinstance(op, TreeWalk))
+    (tree,) = walk.trees
+    splits = tree.left >= 0
+    assert np.all(tree.threshold[splits] < walk.x.type.highest)
+    assert splits.sum() < (model.tree_.children_left >= 0).sum()
+
+
+@pytest.mark.parametrize("offset", [0, 1e8])
+def test_a_regressor_keeps_its_spread_beside_any_mean(offset):
+    X, y = data("diabetes")
+    model = DecisionTreeRegressor(max_depth=4, **SEED).fit(X, y + offset)
+    assert tinyml.compile(model, X, bits=16).agreement.relative_error < 0.01

@@ -1,0 +1,69 @@
+"""The float graph computes what scikit-learn computes."""
+
+import numpy as np
+import pytest
+from instances import CLASSIFIERS, INSTANCES, compiled, data, fitted
+
+from tinyml.codegen.graph import Decay, Graph, SquaredDistance, Tree
+
+
+def scores_of(model, X):
+    """What scikit-learn scores with, one column per output."""
+    for method in ("decision_function", "predict_proba", "predict"):
+        if hasattr(model, method):
+            return getattr(model, method)(X).reshape(len(X), -1)
+    raise AssertionError
+
+
+@pytest.mark.parametrize("name", INSTANCES)
+def test_the_graph_is_the_model(name):
+    X, _ = data(INSTANCES[name].data)
+    graph = compiled(name).graph
+    scores = graph.evaluate(X)
+    if graph.link == "normalize":  # votes of a forest, not yet divided by the number of trees
+        scores = scores / scores.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(scores, scores_of(fitted(name), X), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_probabilities_follow_from_the_scores(name):
+    program, model = compiled(name, 16), fitted(name)
+    X, _ = data(INSTANCES[name].data)
+    if program.graph.link is None:
+        with pytest.raises(AttributeError, match="gives no probabilities"):
+            program.predict_proba(X)
+        return
+    np.testing.assert_allclose(program.predict_proba(X).sum(axis=1), 1)
+    off = np.abs(program.predict_proba(X) - model.predict_proba(X)).max(axis=1)
+    assert np.median(off) < 0.02
+
+
+def test_nodes_come_in_order_and_once():
+    g = Graph(3)
+    y = (g.input - 1.0) * np.array([1.0, 2.0, 3.0])
+    g.scores = y.clip(-1.0, 1.0)[[2, 0]]
+    nodes = g.nodes()
+    assert nodes[0] is g.input
+    assert len(nodes) == len(set(nodes))
+    assert all(nodes.index(s) < nodes.index(n) for n in nodes for s in n.inputs)
+    assert g.evaluate(np.array([[1.0, 2.0, 0.9]])).tolist() == [[pytest.approx(-0.3), 0.0]]
+
+
+def test_kernel_nodes():
+    g = Graph(2)
+    points = np.array([[0.0, 0.0], [3.0, 4.0]])
+    g.scores = Decay(SquaredDistance(g.input, points), 0.1)
+    np.testing.assert_allclose(g.evaluate([[3.0, 4.0]]), [[np.exp(-2.5), 1.0]])
+
+
+def test_a_tree_goes_left_up_to_its_threshold():
+    stump = Tree(*(np.array(a) for a in ([1, -1, -1], [2, -1, -1], [0, 0, 0])),
+                 np.array([0.5, 0, 0]), np.array([[0.0], [1], [2]]))  # fmt: skip
+    assert stump.leaves(np.array([[0.5], [np.nextafter(0.5, 1)]])).tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_floats_keep_their_precision(dtype):
+    g = Graph(1)
+    g.scores = (g.input - 0.1) / 3.0
+    assert g.evaluate(np.ones((1, 1), dtype)).dtype == dtype

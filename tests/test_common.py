@@ -1,0 +1,40 @@
+"""scikit-learn's own checks, for every estimator there is here."""
+
+import pytest
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from tinyml import model_selection
+from tinyml.estimators import ProtoNNClassifier, ProtoNNRegressor
+from tinyml.model_selection import FixedPointClassifier, FixedPointRegressor
+
+ESTIMATORS = [
+    ProtoNNClassifier(max_iter=20),
+    ProtoNNRegressor(max_iter=20),
+    FixedPointClassifier(LogisticRegression()),
+    FixedPointRegressor(Ridge()),
+]
+
+# Rows are drawn into batches at random: a weight of two is a repeated row in expectation only.
+DRAWS_ROWS = (ProtoNNClassifier, ProtoNNRegressor)
+WEIGHT_CHECK = "check_sample_weight_equivalence_on_dense_data"
+
+
+def expected_failed_checks(estimator):
+    if not isinstance(estimator, DRAWS_ROWS):
+        return {}
+    return {WEIGHT_CHECK: "rows are drawn at random"}
+
+
+@pytest.mark.filterwarnings("ignore")  # what the checks feed is meant to be warned of
+@parametrize_with_checks(ESTIMATORS, expected_failed_checks=expected_failed_checks)
+def test_sklearn_check(estimator, check):
+    check(estimator)
+
+
+def test_no_estimator_is_forgotten():
+    import tinyml.estimators
+
+    searched = {n for n in model_selection.__all__ if n.startswith("FixedPoint")}
+    tested = {type(estimator).__name__ for estimator in ESTIMATORS}
+    assert tested == searched | set(tinyml.estimators.__all__)
