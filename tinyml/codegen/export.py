@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 import textwrap
 from pathlib import Path
@@ -95,18 +94,24 @@ def _write_together(folder: Path, files: dict[str, str], whole: bool = False) ->
             target.write_text(text, encoding="ascii", newline="\n")
         if whole:
             if folder.exists():
-                if not (folder / "library.properties").exists() and any(folder.iterdir()):
+                if any(folder.iterdir()) and not _is_ours(folder):
                     raise FileExistsError(
                         f"{folder} exists and is no library written by tinyml; "
                         "choose another name or remove it."
                     )
-                shutil.rmtree(folder)
+                os.replace(folder, Path(temporary) / "old")
             os.replace(Path(temporary) / "new", folder)
         else:
             folder.mkdir(exist_ok=True)
             for relative in files:
                 os.replace(Path(temporary) / "new" / relative, folder / relative)
     return folder
+
+
+def _is_ours(library: Path) -> bool:
+    """Whether a folder is a library that `export` wrote."""
+    properties = library / "library.properties"
+    return properties.is_file() and "author=tinyml\n" in properties.read_text(errors="replace")
 
 
 def _made_by() -> str:
