@@ -200,9 +200,11 @@ def user_of(program, name):
     calls += [f"f[0] += (float){name}_label(0)[0]"] if program.classes is not None else []
     body = "".join(f"    {call};\n" for call in calls)
     return (
-        f"static float f[{program.n_features}];\nfloat use_{name}(void);\nfloat use_{name}(void)\n{{\n"
+        f"static float f[{program.n_features}];\n"
+        f"float use_{name}(void);\nfloat use_{name}(void)\n{{\n"
         f"    {name}_input_t x[{name.upper()}_N_FEATURES];\n"
-        f"    {name}_score_t out[{name.upper()}_N_OUTPUTS];\n{body}    return f[0] + (float)out[0];\n}}\n"
+        f"    {name}_score_t out[{name.upper()}_N_OUTPUTS];\n"
+        f"{body}    return f[0] + (float)out[0];\n}}\n"
     )
 
 
@@ -237,8 +239,9 @@ def test_library_sources_are_clean_from_c_and_from_cpp(name, tmp_path):
 # Labels -------------------------------------------------------------------------------------------
 
 HOSTILE = [
-    'a "quoted" name', "back\\slash", "\\", "*/ int x; /*", "what??/", "??=??'", "line\nbreak", "\r\t\v",
-    "größe", "日本", "😀", "%s%n", "", "\x7f\x01", "0", "\\x41", "\\0", '"', "'", "// no", "x" * 1000,
+    'a "quoted" name', "back\\slash", "\\", "*/ int x; /*", "what??/", "??=??'", "line\nbreak",
+    "\r\t\v", "größe", "日本", "😀", "%s%n", "", "\x7f\x01", "0", "\\x41", "\\0", '"', "'",
+    "// no", "x" * 1000,
 ]  # fmt: skip
 
 PRINT = """

@@ -9,7 +9,8 @@ from test_c import PROGRAMS
 
 from tinyml.codegen.export import header, selftest, sources
 
-PROGRAM_NAMES = ["logistic_iris", "logistic_binary", "linear_regression", "linear_several", "forest"]
+REGRESSORS = ["linear_regression", "linear_several"]
+PROGRAM_NAMES = ["logistic_iris", "logistic_binary", "forest", *REGRESSORS]
 # https://arduino.github.io/arduino-cli/latest/library-specification/
 REQUIRED = ["name", "version", "author", "maintainer", "sentence", "paragraph", "category", "url"]
 CATEGORIES = {
@@ -151,9 +152,10 @@ def test_the_self_test_holds_what_python_says(library):
 def test_a_library_is_replaced_whole(program, tmp_path):
     folder = program.export(tmp_path, "flowers", kind="arduino")
     (folder / "src" / "stale.c").write_text("int stale;")
-    compiled("forest").export(tmp_path, "flowers", kind="arduino")
+    forest = compiled("forest")
+    forest.export(tmp_path, "flowers", kind="arduino")
     assert "src/stale.c" not in everything(folder)
-    assert (folder / "src/flowers.c").read_text() == sources(compiled("forest"), "flowers")["flowers.c"]
+    assert (folder / "src/flowers.c").read_text() == sources(forest, "flowers")["flowers.c"]
     assert everything(tmp_path) == {"flowers"} | {f"flowers/{p}" for p in everything(folder)}
 
 
