@@ -235,6 +235,11 @@ def range_of(X: NDArray[Any], declared: tuple[float, float] | None) -> InputRang
         return InputRange(None, np.maximum(extent, np.abs(declared).max()) if declared else extent)
     if declared is not None:
         lo, hi = int(np.floor(declared[0])), int(np.ceil(declared[1]))
+        if not -(2**31) <= lo <= hi < 2**31:
+            raise ValueError(
+                "The 'input_range' parameter of compile must lie within 32 bits where features "
+                f"are whole numbers. Got {declared} instead."
+            )
     elif X.dtype.itemsize <= 2 and X.dtype.kind in "iu":
         return InputRange(f"{X.dtype.name}_t", extent)
     else:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import is_classifier
 from sklearn.exceptions import NotFittedError
+from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 import tinyml.codegen.lower_sklearn
@@ -121,8 +122,8 @@ def _calibration_rows(model: Any, X: Any) -> NDArray[Any]:
             f"at least one row. Got shape {X.shape} instead."
         )
     X = as_numeric(X, "The 'X' parameter of compile must be numeric.")
-    expected = getattr(model, "n_features_in_", X.shape[1])
-    if X.shape[1] != expected:
+    expected = _n_features(model)
+    if expected is not None and X.shape[1] != expected:
         raise ValueError(
             f"The 'X' parameter of compile must have the {expected} features that the "
             f"{type(model).__name__} was fitted on. Got {X.shape[1]} instead."
@@ -130,6 +131,19 @@ def _calibration_rows(model: Any, X: Any) -> NDArray[Any]:
     if X.dtype.kind == "f" and not np.isfinite(X).all():
         raise ValueError("The 'X' parameter of compile must be finite. Got NaN or infinity in it.")
     return np.asarray(X[:: -(-len(X) // _MOST_ROWS)])
+
+
+def _n_features(model: Any) -> int | None:
+    """Return how many features a model knows; a pipeline that begins with a gap has to be asked."""
+    while isinstance(model, Pipeline):
+        model = next((s for _, s in model.steps if s is not None and s != "passthrough"), None)
+    return getattr(model, "n_features_in_", None)
+
+
+def _spread(scores: NDArray[Any]) -> float:
+    """Return how much scores vary; how large they are if that is nothing but rounding."""
+    spread, size = float(scores.std(axis=0).mean()), float(np.abs(scores).max())
+    return spread if spread > 1e-9 * size else size or 1.0
 
 
 def _check_board(program: Program, board: Any) -> None:
@@ -237,8 +251,7 @@ class _Compiler:
     def _agreement(self, program: Program, raw: Any) -> Agreement:
         scores = program.run(raw)
         got = program.scores.type.to_float(scores)
-        spread = self.wanted.std(axis=0).mean()
-        error = np.sqrt(np.mean((got - self.wanted) ** 2)) / (spread if spread > 0 else 1.0)
+        error = np.sqrt(np.mean((got - self.wanted) ** 2)) / _spread(self.wanted)
         if self.classes is None:
             return Agreement(len(raw), None, float(error))
         if self.head == "sign":
