@@ -184,6 +184,7 @@ class _Product:
         self.frac = np.asarray(np.broadcast_to(self.x.type.frac, self.x.type.shape))
         seen = self.raw if self.clip is None else np.clip(self.raw, *self.clip)
         self.reach = np.maximum(1, np.abs(seen).max(axis=0, initial=1))
+        self.weights, self.bias = self._without_giants(seen)
         self.signed = bool(seen.min(initial=0) < 0)
         unsigned = not self.signed and self.fmt.input_bits == 8
         self.limit = 2 ** (self.fmt.input_bits - (0 if unsigned else 1)) - 1
@@ -191,6 +192,21 @@ class _Product:
         self.wanted = np.ldexp(seen.astype(np.float64), -self.frac) @ self.weights.T + self.bias
         spread = float(self.wanted.std(axis=0).mean())
         self.spread = spread if spread > 0 else 1.0
+
+    def _without_giants(self, seen: IntArray) -> tuple[Floats, Floats]:
+        """Limit the weights of columns that never varied to the largest of the others.
+
+        Behind a scaler they may be any size, and one grid for all would leave the others nothing.
+        The bias takes up the difference.
+        """
+        still = seen.min(axis=0) == seen.max(axis=0)
+        if still.all() or not still.any():
+            return self.weights, self.bias
+        unit = np.ldexp(1.0, -self.frac)
+        largest = float(np.abs(self.weights * unit)[:, ~still].max())
+        limited = np.clip(self.weights * unit, -largest, largest) / unit
+        weights = np.where(still, limited, self.weights)
+        return weights, self.bias + (self.weights - weights) @ (seen[0] * unit)
 
     def candidates(self) -> Iterator[tuple[float, MatVec]]:
         """Yield spellings from cheap to dear, each with its error."""
@@ -312,6 +328,9 @@ class _Product:
 
     def _shifted(self, shift: IntArray) -> _Conditioned | None:
         """Condition with a shift per column; None if all are the same or a product too wide."""
+        right = max(0, int(shift.max()))
+        widest = min(right + self.limit.bit_length(), self.x.type.magnitude.bit_length())
+        shift = np.maximum(shift, right + widest - 30)  # the product with a power of two has to fit
         if np.all(shift == shift[0]):
             return None
         try:
