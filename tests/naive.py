@@ -82,10 +82,17 @@ def protonn_scores(X, projection, prototypes, labels, gamma):
 
 
 def table_bytes(matrix, bits):
-    """A matrix dense, or row by row: a count, then a column index and a value per non-zero."""
+    """A matrix dense, or row by row: a count, then a gap and a value per entry."""
     value = bits // 8
-    rows = [[j for j, v in enumerate(row) if v != 0] for row in matrix]
-    index = 1 if len(matrix[0]) <= 256 else 2
-    count = 1 if max(len(row) for row in rows) <= 255 else 2
-    sparse = sum(count + len(row) * (index + value) for row in rows)
+    entries = []
+    for row in matrix:
+        n_entries, column = 0, 0
+        for j, v in enumerate(row):
+            if v != 0:
+                while j - column > 255:  # an entry of value 0 bridges the rest
+                    n_entries, column = n_entries + 1, column + 255
+                n_entries, column = n_entries + 1, j
+        entries.append(n_entries)
+    count = 1 if max(entries) <= 255 else 2
+    sparse = sum(count + n * (1 + value) for n in entries)
     return min(sparse, sum(len(row) for row in matrix) * value)

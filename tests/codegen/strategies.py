@@ -13,6 +13,7 @@ from tinyml.codegen.graph import Graph
 from tinyml.codegen.ops import (
     Gather,
     Input,
+    Interpolate,
     IntTree,
     Lookup,
     MatVec,
@@ -81,6 +82,15 @@ def lookups(draw, x):
     top = draw(st.sampled_from([1, 127, 255, 32767, 2**31 - 1]))
     values = draw(integers(draw(st.sampled_from([1, 2, 64, 256, 300])), -top, top))
     return legal(lambda: Lookup(x, values, base, shift, draw(FRACS)))
+
+
+@st.composite
+def interpolations(draw, x):
+    if x.type.lowest < 0:
+        x = Narrow(x, 0, 0, max(0, x.type.highest))
+    top = draw(st.sampled_from([1, 127, 255, 32767, 2**22]))
+    values = draw(integers(draw(st.sampled_from([2, 3, 64, 129])), -top, top))
+    return legal(lambda: Interpolate(x, values, draw(st.integers(0, 24)), draw(FRACS)))
 
 
 @st.composite
@@ -156,6 +166,7 @@ STRATEGIES = {
     "Gather": gathers,
     "Narrow": narrows,
     "Lookup": lookups,
+    "Interpolate": interpolations,
     "MatVec": mat_vecs,
     "SquaredDistance": squared_distances,
     "TreeWalk": tree_walks,

@@ -6,9 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinyml.codegen.storage import max_nonzero, paper_bytes, smallest_bytes, table_bytes
+from tinyml.codegen.storage import (
+    compressed_rows,
+    max_nonzero,
+    paper_bytes,
+    smallest_bytes,
+    table_bytes,
+)
 
-shapes = st.tuples(st.integers(1, 6), st.sampled_from([1, 5, 255, 256, 257, 400]))
+shapes = st.tuples(st.integers(1, 6), st.sampled_from([1, 5, 255, 256, 257, 512, 800]))
 
 
 def sparse_matrix(shape, n_nonzero, seed):
@@ -38,6 +44,22 @@ def test_as_many_non_zeros_as_said_fit_anywhere(shape, available, width, seed):
     if count > 0:
         assert table_bytes([matrix], 8 * width) <= available
         assert table_bytes([matrix], 8 * width) <= smallest_bytes(shape, count, width)
+
+
+@given(shapes, st.floats(0, 0.05), st.integers(0, 9))
+def test_compressed_rows_hold_the_matrix(shape, density, seed):
+    matrix = sparse_matrix(shape, round(density * shape[0] * shape[1]), seed)
+    gaps, values, counts = compressed_rows(matrix)
+    assert gaps.max(initial=0) <= 255
+    again, entry = np.zeros(shape), 0
+    for i, count in enumerate(counts):
+        column = 0
+        for _ in range(count):
+            column += gaps[entry]
+            again[i, column] += values[entry]
+            entry += 1
+    assert entry == len(values)
+    np.testing.assert_array_equal(again, matrix)
 
 
 def test_a_vector_is_a_bias_of_twice_the_width():

@@ -25,9 +25,10 @@ from tinyml.codegen.fixed import (
 from tinyml.codegen.fold import Stage, View
 from tinyml.codegen.forests import ForestFormat, lower_forest, sum_frac, votes_frac
 from tinyml.codegen.graph import Affine, Decay, Floats, Forest, SquaredDistance
-from tinyml.codegen.ops import Input, Lookup, Op
+from tinyml.codegen.ops import Input, Interpolate, Lookup, Op
 from tinyml.codegen.ops import SquaredDistance as SquaredDistanceOp
 from tinyml.codegen.products import AffineFormat, affine, narrow_together, run_between
+from tinyml.codegen.storage import EXP_TABLE_BYTES
 
 _MAX_EXPONENT = 100  # of an input's power of two, well inside single precision
 
@@ -212,19 +213,26 @@ def squared_distance(x: Op, raw: IntArray, points: Floats, reach: float, fmt: Di
 
 
 def decay(x: Op, node: Decay, fmt: DecayFormat) -> Op:
-    """Return a table of exp(-rate · d) that ends where the kernel rounds to nothing."""
+    """Return a table of exp(-rate · d) that ends where the kernel rounds to nothing.
+
+    At 8 bits an entry is the middle of its interval; at 16 entries are ends, and what is between
+    them is interpolated.
+    """
     frac, top = (8, 255) if fmt.bits == 8 else (15, 32767)
-    n_most = 128 if fmt.bits == 8 else 512
     end = np.log(2.0 * 2**frac) / node.rate
     x_frac = x.type.scalar_frac
     domain = min(int(np.ceil(np.ldexp(end, x_frac))), x.type.highest)
-    shift = max(0, (max(1, domain) // n_most).bit_length())
+    shift = max(0, (max(1, domain) // EXP_TABLE_BYTES).bit_length())
     n = (domain >> shift) + 1
-    middle = np.ldexp((np.arange(n) + 0.5) * 2.0**shift - 0.5, -x_frac)
-    values = to_raw(np.exp(-node.rate * middle), frac, 0, top)
-    if n << shift <= x.type.highest:
-        values = np.append(values, 0)
-    return Lookup(x, values, 0, shift, frac)
+    width = np.ldexp(1.0, shift)
+    if fmt.bits == 8:
+        middle = np.ldexp((np.arange(n) + 0.5) * width - 0.5, -x_frac)
+        values = to_raw(np.exp(-node.rate * middle), frac, 0, top)
+        ends_in_nothing = [0] if n << shift <= x.type.highest else []
+        return Lookup(x, np.append(values, ends_in_nothing).astype(np.int64), 0, shift, frac)
+    ends = np.ldexp(np.arange(n + 1) * width, -x_frac)
+    values = to_raw(np.exp(-node.rate * ends), frac, 0, top)
+    return Interpolate(x, values, shift, frac)
 
 
 def range_of(X: NDArray[Any], declared: tuple[float, float] | None) -> InputRange:

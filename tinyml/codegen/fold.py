@@ -184,13 +184,22 @@ def _affine(chain: _Chain, node: Affine) -> None:
 
 def _other(chain: _Chain, node: Node) -> None:
     if isinstance(node, SquaredDistance):
-        if _last_affine(chain) is None:
-            _affine(chain, _identity(node.x))
+        _materialise(chain, node.x, unless=_last_affine(chain) is not None)
         _centre(chain, node)
-    elif isinstance(node, Decay | Forest):
+    elif isinstance(node, Decay):
+        in_order = np.array_equal(chain.view.columns, np.arange(node.size))
+        _materialise(chain, node.x, unless=in_order and not chain.view.steps)
+        chain.push(node)
+    elif isinstance(node, Forest):
         chain.push(node)
     else:
         raise AssertionError(f"{type(node).__name__} has no stage")
+
+
+def _materialise(chain: _Chain, source: Node, *, unless: bool) -> None:
+    """Put a product by 1 before a stage that reads its source as it is, if anything is pending."""
+    if not unless:
+        chain.push(_identity(source))
 
 
 def _centre(chain: _Chain, node: SquaredDistance) -> None:

@@ -2,7 +2,7 @@
 
 from tinyml.codegen.ops.base import Op, Store, Table
 from tinyml.codegen.ops.distance import SquaredDistance
-from tinyml.codegen.ops.elementwise import Gather, Input, Lookup, Narrow
+from tinyml.codegen.ops.elementwise import Gather, Input, Interpolate, Lookup, Narrow
 from tinyml.codegen.ops.heads import ArgMax, Identity, Sign
 from tinyml.codegen.ops.linear import MatVec
 from tinyml.codegen.ops.trees import IntTree, TreeWalk
@@ -13,6 +13,7 @@ __all__ = [
     "Identity",
     "Input",
     "IntTree",
+    "Interpolate",
     "Lookup",
     "MatVec",
     "Narrow",

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tinyml.codegen.fixed import Fixed, IntArray, arithmetic_ctype, rshift
+from tinyml.codegen.fixed import Fixed, IntArray, arithmetic_ctype, index_ctype, rshift
 from tinyml.codegen.ops.base import Code, Op, Ref, Store, Table
 from tinyml.codegen.ops.elementwise import c_int
 from tinyml.codegen.ops.linear import carry, counting
@@ -65,7 +65,7 @@ class SquaredDistance(Op):
         p, step = c.cursor(self, "points")
         n = self.points.shape[1]
         total = arithmetic_ctype(0, self.type.highest)
-        types = {"sum": c.ctype(total), "next": step, **counting(n)}
+        types = {"sum": c.ctype(total), "next": step, **counting(index_ctype(n))}
         if self._is_8_by_8:
             routine = c.routine(self, "distance8", **types, carry=carry(total, "zero"))
         else:

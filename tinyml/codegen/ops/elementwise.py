@@ -203,6 +203,64 @@ class Lookup(Elementwise):
         return c.read(self, "values", k)
 
 
+@dataclass(eq=False)
+class Interpolate(Elementwise):
+    """y = t[k] + ((t[k+1] - t[k]) · r >> bits), k = x >> shift, r the next `bits` bits of x.
+
+    x is not negative; beyond the table y is its last value. `bits` is 8, or `shift` where less.
+    """
+
+    x: Op
+    values: IntArray
+    shift: int
+    frac: int
+
+    def __post_init__(self) -> None:
+        self.inputs = (self.x,)
+        if self.x.type.lowest < 0 or len(self.values) < 2:
+            raise ValueError(
+                "Interpolate reads numbers that are not negative from two values or more"
+            )
+        lo, hi = int(self.values.min()), int(self.values.max())
+        self.type = Fixed(self.x.type.shape, self.frac, lo, hi)
+        self.bits = min(8, self.shift)
+        rise = int(np.abs(np.diff(self.values)).max())
+        product = rise * (1 << self.bits) + (1 << self.bits >> 1)
+        self._product = arithmetic_ctype(min(lo, -product), max(hi, product))
+        self._working = arithmetic_ctype(0, max(self.x.type.highest, len(self.values)))
+
+    def run(self, *args: IntArray) -> IntArray:
+        (x,) = args
+        values = np.asarray(self.values, dtype=np.int64)
+        k = np.minimum(x >> self.shift, len(values) - 2)
+        r = (x >> (self.shift - self.bits)) & ((1 << self.bits) - 1)
+        between = values[k] + rshift((values[k + 1] - values[k]) * r, self.bits)
+        return np.asarray(np.where(x >> self.shift > k, values[-1], between))
+
+    def tables(self) -> dict[str, Table]:
+        return {"values": Table.of(self.values)}
+
+    def element(self, c: Code, index: str, value: str) -> str:
+        working, product = c.ctype(self._working), c.ctype(self._product)
+        z, k, y, end = c.fresh("z"), c.fresh("k"), c.fresh("y"), len(self.values) - 1
+        c.line(f"const {working} {z} = ({working}){value};")
+        c.line(f"const {working} {k} = ({working})({z} >> {self.shift});")
+        c.line(f"{product} {y} = {c.read(self, 'values', f'({k} < {end} ? {k} : {end})')};")
+        with c.block(f"if ({k} < {end})"):
+            after = c.read(self, "values", f"{k} + 1")
+            rise = f"({product})(({product}){after} - {y})"
+            part = f"({z} >> {self.shift - self.bits}) & {(1 << self.bits) - 1}"
+            step = self._rounded(product, f"({product})({rise} * ({product})({part}))")
+            c.line(f"{y} = ({product})({y} + {step});")
+        return y
+
+    def _rounded(self, product: str, expression: str) -> str:
+        if not self.bits:
+            return expression
+        half = c_int(1 << (self.bits - 1))
+        return f"({product})(({product})({expression} + {half}) >> {self.bits})"
+
+
 def _collapsed(values: int | IntArray) -> int | IntArray:
     """Return one number where all elements have the same."""
     different = np.unique(values)

@@ -8,7 +8,7 @@ import numpy as np
 
 from tinyml.codegen.fixed import Fixed, IntArray, arithmetic_ctype, ctype_bytes, index_ctype
 from tinyml.codegen.ops.base import Code, Op, Ref, Store, Table
-from tinyml.codegen.storage import table_bytes
+from tinyml.codegen.storage import compressed_rows, table_bytes
 
 
 def matmul_exact(x: IntArray, weights: IntArray) -> IntArray:
@@ -49,23 +49,21 @@ class MatVec(Op):
 
     def _sparse_is_smaller(self) -> bool:
         width = ctype_bytes(Table.of(self.weights).ctype)
-        return table_bytes([self.weights], 8 * width) < self.weights.size * width
+        size = table_bytes([self.weights], 8 * width)
+        return bool(np.any(self.weights)) and size < self.weights.size * width
 
     def run(self, *args: IntArray) -> IntArray:
         return matmul_exact(args[0], self.weights.T) + self.bias
-
-    @property
-    def _columns(self) -> IntArray:
-        return np.nonzero(self.weights)[1]
 
     def tables(self) -> dict[str, Table]:
         tables = {"bias": Table.of(self.bias)} if np.any(self.bias) else {}
         if not self.sparse:
             return tables | {"weights": Table.of(self.weights.ravel())}
+        gaps, values, counts = compressed_rows(self.weights)
         return tables | {
-            "counts": Table.of_indices(np.count_nonzero(self.weights, axis=1)),
-            "columns": Table.of_indices(self._columns),
-            "weights": Table.of(self.weights[self.weights != 0]),
+            "counts": Table.of_indices(counts),
+            "gaps": Table.of_indices(gaps),
+            "weights": Table.of(values),
         }
 
     @property
@@ -77,15 +75,15 @@ class MatVec(Op):
         (x,) = args
         w, step = c.cursor(self, "weights")
         if self.sparse:
-            columns, step_column = c.cursor(self, "columns")
-            row = self._sparse_routine(c, step, step_column)
+            gaps, step_gap = c.cursor(self, "gaps")
+            row = self._sparse_routine(c, step, step_gap)
         else:
             row, passes = self._dense_routine(c, step)
         with c.loop("i", self.type.size) as i:
             start = c.read(self, "bias", i) if np.any(self.bias) else "0"
             if self.sparse:
                 n = c.read(self, "counts", i)
-                store(i, f"{row}({start}, &{w}, &{columns}, {x.name}, {n})")
+                store(i, f"{row}({start}, &{w}, &{gaps}, {x.name}, {n})")
             else:
                 store(i, f"{row}({start}, &{w}, {x.name}, {passes})")
 
@@ -98,14 +96,13 @@ class MatVec(Op):
             "next": step,
         }
 
-    def _sparse_routine(self, c: Code, step: str, step_column: str) -> str:
-        tables, types = self.tables(), self._types(c, step)
-        column, count = tables["columns"].ctype, tables["counts"].ctype
-        fields = {"column": column, "count": count, "next_column": step_column}
-        if self._is_8_by_8 and column == count == "uint8_t":
+    def _sparse_routine(self, c: Code, step: str, step_gap: str) -> str:
+        count = self.tables()["counts"].ctype
+        fields = self._types(c, step) | {"count": count, "next_gap": step_gap}
+        if self._is_8_by_8:
             fields |= {"mul": self._multiply, "carry": carry(self.accumulator, "sign")}
-            return c.routine(self, "sparse8", **types, **fields)
-        return c.routine(self, "sparse", **types, **fields)
+            return c.routine(self, "sparse8", **(fields | counting(count)))
+        return c.routine(self, "sparse", **fields)
 
     def _dense_routine(self, c: Code, step: str) -> tuple[str, int]:
         """Return the routine of one row and how many passes it is to make."""
@@ -120,7 +117,7 @@ class MatVec(Op):
             "portable": "\n        ".join([portable] * unroll),
             "mul": self._multiply,
             "carry": carry(self.accumulator, "sign"),
-            **counting(n // unroll),
+            **counting(index_ctype(n // unroll)),
         }
         return c.routine(self, "dot8", **types, **fields), n // unroll
 
@@ -134,11 +131,11 @@ class MatVec(Op):
         return "muls" if self.x.type.ctype == "int8_t" else "mulsu"
 
 
-def counting(n: int) -> dict[str, str]:
-    """Return how an assembly loop of `n` passes counts."""
-    short = n < 256
+def counting(ctype: str) -> dict[str, str]:
+    """Return how an assembly loop counts down from a number of type `ctype`."""
+    short = ctype == "uint8_t"
     return {
-        "count": index_ctype(n),
+        "count": ctype,
         "counter": "r" if short else "w",
         "decrement": "dec %[n]" if short else "sbiw %[n], 1",
     }
