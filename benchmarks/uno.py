@@ -2,7 +2,7 @@
 
     TINYML_DATA=... python benchmarks/uno.py
 
-The same `compile(model, X, board="uno")` is compared with scikit-learn's own `predict` on every test
+The same `compile(model, X)` is compared with scikit-learn's own `predict` on every test
 row and measured; cycles are means over the test rows.
 """
 

@@ -264,4 +264,4 @@ class _Compiler:
 def _head(classes: Any, n_outputs: int) -> str:
     if classes is None:
         return "identity"
-    return "sign" if n_outputs == 1 else "argmax"
+    return "sign" if n_outputs == 1 and len(classes) == 2 else "argmax"
