@@ -81,8 +81,7 @@ def test_a_scaler_folds_into_8_bits(digits, bits):
 @pytest.mark.parametrize("name", CLASSIFIERS)
 def test_auto_loses_at_most_three_in_a_thousand(name):
     X, y = data(INSTANCES[name].data)
-    lost = round((fitted(name).score(X, y) - compiled(name).score(X, y)) * len(y))
-    assert lost <= 1 + 0.003 * len(y)  # these sets are small: one row may be half a point
+    assert compiled(name).score(X, y) >= fitted(name).score(X, y) - 0.003
 
 
 @pytest.mark.parametrize("name", [n for n in INSTANCES if n not in CLASSIFIERS])

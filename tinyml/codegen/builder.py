@@ -44,9 +44,10 @@ class DistanceFormat:
 
 @dataclass(frozen=True)
 class DecayFormat:
-    """Width of the stored values of exp(-rate · d)."""
+    """Width of the stored values of exp(-rate · d), and whether what is between is interpolated."""
 
     bits: int
+    interpolate: bool
 
 
 LADDERS: dict[type, tuple[Any, ...]] = {
@@ -62,7 +63,7 @@ LADDERS: dict[type, tuple[Any, ...]] = {
         DistanceFormat(16, 16, 8),
         DistanceFormat(16, 16, 16),
     ),
-    Decay: (DecayFormat(8), DecayFormat(16)),
+    Decay: (DecayFormat(8, False), DecayFormat(8, True), DecayFormat(16, True)),
     Forest: (ForestFormat(8), ForestFormat(16)),
 }
 INPUT_LADDER = (8, 16)
@@ -215,8 +216,7 @@ def squared_distance(x: Op, raw: IntArray, points: Floats, reach: float, fmt: Di
 def decay(x: Op, node: Decay, fmt: DecayFormat) -> Op:
     """Return a table of exp(-rate · d) that ends where the kernel rounds to nothing.
 
-    At 8 bits an entry is the middle of its interval; at 16 entries are ends, and what is between
-    them is interpolated.
+    An entry stands for the middle of its interval, or for its end where it is interpolated.
     """
     frac, top = (8, 255) if fmt.bits == 8 else (15, 32767)
     end = np.log(2.0 * 2**frac) / node.rate
@@ -225,7 +225,7 @@ def decay(x: Op, node: Decay, fmt: DecayFormat) -> Op:
     shift = max(0, (max(1, domain) // EXP_TABLE_BYTES).bit_length())
     n = (domain >> shift) + 1
     width = np.ldexp(1.0, shift)
-    if fmt.bits == 8:
+    if not fmt.interpolate:
         middle = np.ldexp((np.arange(n) + 0.5) * width - 0.5, -x_frac)
         values = to_raw(np.exp(-node.rate * middle), frac, 0, top)
         ends_in_nothing = [0] if n << shift <= x.type.highest else []

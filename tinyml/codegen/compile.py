@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import issparse
 from sklearn.base import is_classifier
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import Pipeline
@@ -22,8 +25,9 @@ from tinyml.codegen.lower import describe, final_step, lowered
 from tinyml.codegen.program import N_SELFTEST_ROWS, Agreement, Program
 
 _MOST_ROWS = 10_000
-_LOSS_ALLOWED = 0.005
-_ERROR_ALLOWED = 0.01
+_LOSS_ALLOWED = 0.003  # share of held rows that may be decided otherwise than at 16 bits
+_ERROR_ALLOWED = 0.01  # of scores, relative to their spread
+_FEW_ROWS = 200  # held; with fewer all rows are judged, or a single one would decide
 
 
 def compile(
@@ -115,6 +119,8 @@ def _declared_range(input_range: Any) -> tuple[float, float] | None:
 
 def _calibration_rows(model: Any, X: Any) -> NDArray[Any]:
     """Check X and thin it evenly to at most `_MOST_ROWS` rows."""
+    if issparse(X):
+        raise TypeError("The 'X' parameter of compile must be dense. Got a sparse matrix instead.")
     X = X.to_numpy() if hasattr(X, "to_numpy") else np.asarray(X)
     if X.ndim != 2 or not len(X):
         raise ValueError(
@@ -157,6 +163,14 @@ def _check_board(program: Program, board: Any) -> None:
         )
 
 
+class _Trial(NamedTuple):
+    """A program, the levels it was built with, and what it loses against the float model."""
+
+    levels: tuple[int, ...]
+    program: Program
+    loss: float
+
+
 class _Compiler:
     """Searches the levels of a builder; the graph is lowered once."""
 
@@ -165,26 +179,31 @@ class _Compiler:
         self.graph = graph
         is_held = np.arange(len(X)) % 5 == 4
         self.held = X[is_held] if is_held.any() else X
-        fit_rows = X[~is_held]
+        self.judged = X if len(self.held) < _FEW_ROWS else self.held
         self.final = final_step(model)
         self.classes = self.final.classes_ if is_classifier(self.final) else None
-        self.input_range = range_of(fit_rows, declared)
-        votes = self.classes is not None
-        self.builder = Builder(fold(graph), fit_rows, self.input_range, votes)
-        self.wanted = np.asarray(graph.evaluate(self.held), dtype=np.float64)
         self.head = _head(self.classes, graph.scores.size)
+        self.input_range = range_of(X[~is_held], declared)
+        votes = self.classes is not None
+        self.builder = Builder(fold(graph), X[~is_held], self.input_range, votes)
 
     def compile(self, bits: int | str) -> Program:
         lengths = self.builder.ladder_lengths()
-        if bits == 8:
-            return self._program([0] * len(lengths))
-        finest = self._program([n - 1 for n in lengths])
-        if bits == 16:
-            return finest
-        narrowest = self._program([0] * len(lengths))
-        found = self._search(lengths, narrowest, finest)
-        self._say_if_beyond_budget(found.table_bytes - narrowest.table_bytes)
-        return found
+        lowest, highest = (0,) * len(lengths), tuple(n - 1 for n in lengths)
+        if bits == "auto":
+            return self._search(self._trial(lowest), self._trial(highest))
+        return self._program(lowest if bits == 8 else highest)
+
+    def _search(self, lowest: _Trial, highest: _Trial) -> Program:
+        """Promote one rung at a time what buys most agreement per byte, until it is enough."""
+        found = lowest
+        allowed = _ERROR_ALLOWED if self.classes is None else _LOSS_ALLOWED
+        enough = max(allowed, highest.loss + allowed / 3)
+        while found.loss > enough and found.levels != highest.levels:
+            trials = [self._trial(levels) for levels in _promoted(found.levels, highest.levels)]
+            found = max(trials, key=lambda trial: _worth(found, trial))
+        self._say_if_beyond_budget(found.program.table_bytes - lowest.program.table_bytes)
+        return found.program
 
     def _say_if_beyond_budget(self, added: int) -> None:
         """Warn if widening took the estimator beyond its own `max_bytes`."""
@@ -194,44 +213,22 @@ class _Compiler:
             warnings.warn(
                 f"bits='auto' took the constants {beyond} bytes beyond the {allowed} that "
                 f"'max_bytes' of {type(self.final).__name__} allows; bits=8 keeps to it.",
-                stacklevel=4,
+                stacklevel=5,
             )
 
-    def _search(self, lengths: list[int], narrowest: Program, finest: Program) -> Program:
-        """Promote one rung at a time what buys most agreement per byte, until it is enough."""
-        levels, program = [0] * len(lengths), narrowest
-        enough = self._enough(finest)
-        while self._loss(program) > enough:
-            trials = [
-                (trial, self._program(trial))
-                for k in range(len(levels))
-                if (trial := [*levels[:k], levels[k] + 1, *levels[k + 1 :]])[k] < lengths[k]
-            ]
-            if not trials:
-                break
-            levels, program = max(trials, key=lambda t: self._worth(program, t[1]))
-        return program
+    def _trial(self, levels: tuple[int, ...]) -> _Trial:
+        """Judge a program by the share of rows decided otherwise, a regressor by its error.
 
-    def _worth(self, now: Program, then: Program) -> float:
-        """Loss removed per byte of tables added; activations are dear by their time alone."""
-        gain = self._loss(now) - self._loss(then)
-        cost = max(0, then.table_bytes - now.table_bytes) + 0.05 * now.table_bytes + 16
-        return gain / cost if gain > 0 else gain * cost
-
-    def _enough(self, finest: Program) -> float:
-        a = finest.agreement
-        decisions = max(_LOSS_ALLOWED, 1 / a.n_rows) + _ERROR_ALLOWED / 100
-        allowed = _ERROR_ALLOWED if a.n_same is None else decisions
-        return self._loss(finest) + allowed
-
-    def _loss(self, program: Program) -> float:
-        """Return the share of held rows decided otherwise, or a regressor's relative error."""
-        a = program.agreement
+        Of two programs that decide alike the one with the smaller error is a little better.
+        """
+        program = self._program(levels)
+        a = self._agreement(program, self.judged)
         if a.n_same is None:
-            return a.relative_error
-        return 1 - a.n_same / a.n_rows + min(1.0, a.relative_error) / 100
+            return _Trial(levels, program, a.relative_error)
+        loss = 1 - a.n_same / a.n_rows + 0.01 * min(1.0, a.relative_error)
+        return _Trial(levels, program, loss)
 
-    def _program(self, levels: list[int]) -> Program:
+    def _program(self, levels: tuple[int, ...]) -> Program:
         source, scores = self.builder.build(levels)
         program = Program(
             graph=self.graph,
@@ -242,23 +239,37 @@ class _Compiler:
             description=describe(self.model),
             whole_numbers=self.input_range.is_whole,
         )
-        raw = program.quantize(self.held)
-        object.__setattr__(program, "agreement", self._agreement(program, raw))
-        spread = np.linspace(0, len(raw) - 1, min(N_SELFTEST_ROWS, len(raw))).astype(int)
-        object.__setattr__(program, "selftest_rows", raw[spread].astype(np.int64))
-        return program
+        n_rows = len(self.held)
+        spread = np.linspace(0, n_rows - 1, min(N_SELFTEST_ROWS, n_rows)).astype(int)
+        return replace(
+            program,
+            agreement=self._agreement(program, self.held),
+            selftest_rows=program.quantize(self.held[spread]).astype(np.int64),
+        )
 
-    def _agreement(self, program: Program, raw: Any) -> Agreement:
-        scores = program.run(raw)
+    def _agreement(self, program: Program, X: NDArray[Any]) -> Agreement:
+        wanted = np.asarray(self.graph.evaluate(X), dtype=np.float64)
+        scores = program.run(program.quantize(X))
         got = program.scores.type.to_float(scores)
-        error = np.sqrt(np.mean((got - self.wanted) ** 2)) / _spread(self.wanted)
+        error = float(np.sqrt(np.mean((got - wanted) ** 2)) / _spread(wanted))
         if self.classes is None:
-            return Agreement(len(raw), None, float(error))
-        if self.head == "sign":
-            same = program.decide(scores) == (self.wanted[:, 0] > 0)
-        else:
-            same = program.decide(scores) == self.wanted.argmax(axis=1)
-        return Agreement(len(raw), int(same.sum()), float(error))
+            return Agreement(len(X), None, error)
+        decided = wanted[:, 0] > 0 if self.head == "sign" else wanted.argmax(axis=1)
+        return Agreement(len(X), int((program.decide(scores) == decided).sum()), error)
+
+
+def _promoted(levels: tuple[int, ...], highest: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+    """Yield the levels with each one, that can be, one rung higher."""
+    for k, (level, top) in enumerate(zip(levels, highest, strict=True)):
+        if level < top:
+            yield (*levels[:k], level + 1, *levels[k + 1 :])
+
+
+def _worth(now: _Trial, then: _Trial) -> float:
+    """Loss removed per byte of constants added; activations are dear by their time alone."""
+    gain, size = now.loss - then.loss, now.program.table_bytes
+    cost = max(0, then.program.table_bytes - size) + 0.05 * size + 16
+    return gain / cost if gain > 0 else gain * cost
 
 
 def _head(classes: Any, n_outputs: int) -> str:

@@ -222,6 +222,9 @@ class _Product:
             clipped = self._conditioned(self._uniform())
             for sum_bits in _SUM_BITS:
                 yield from self._with(clipped, sum_bits)
+        if self.fmt.input_bits == 16:  # a large bias may leave the weights too few bits
+            for coarser in (2, 4, 6, 8):
+                yield from self._with(self._conditioned(self._uniform(coarser)), 32)
 
     # One spelling --------------------------------------------------------------------------------
 
@@ -291,10 +294,10 @@ class _Product:
     def _conditioned(self, op: Op) -> _Conditioned:
         return _Conditioned(op, run_between(self.x, op, self.raw))
 
-    def _uniform(self) -> Op:
-        """Condition with one shift and one clip for all columns."""
+    def _uniform(self, coarser: int = 0) -> Op:
+        """Condition with one shift and one clip for all columns, `coarser` bits than needed."""
         farthest = int(self.reach.max())
-        shift = max(0, farthest.bit_length() - self.limit.bit_length())
+        shift = max(0, farthest.bit_length() - self.limit.bit_length()) + coarser
         top = min(self.limit, (1 << int(rshift(farthest, shift)).bit_length()) - 1)
         return self._narrow(shift, top)
 
