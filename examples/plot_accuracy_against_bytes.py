@@ -20,7 +20,7 @@ for max_bytes in (400, 500, 600, 900, 1300, 1900, 2800):
     pipeline = make_pipeline(
         StandardScaler(), ProtoNNClassifier(max_bytes=max_bytes, random_state=0)
     )
-    model = FixedPointClassifier(pipeline, board="uno").fit(X_train, y_train)
+    model = FixedPointClassifier(pipeline, bits=8, board="uno").fit(X_train, y_train)
     flash.append(model.report_.flash)
     in_float.append(100 * model.estimator_.score(X_test, y_test))
     on_chip.append(100 * model.score(X_test, y_test))

@@ -237,3 +237,12 @@ def fitted(name):
 def compiled(name, bits="auto"):
     """Return the program of an instance."""
     return tinyml.compile(fitted(name), data(INSTANCES[name].data)[0], bits=bits)
+
+
+def steps(model):
+    """Yield a model and everything inside it that is lowered."""
+    yield model
+    if isinstance(model, Pipeline):
+        for _, step in model.steps:
+            if step not in (None, "passthrough"):
+                yield from steps(step)

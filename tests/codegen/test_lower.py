@@ -131,7 +131,7 @@ def test_wrong_input_range(declared):
 def test_tables_larger_than_the_board():
     X = np.random.default_rng(0).normal(size=(20, 12_000))
     model = linear(np.ones(12_000))
-    with pytest.raises(ValueError, match=r"take \d+ bytes, more than the 8192 .* attiny85"):
+    with pytest.raises(ValueError, match=r"needs \d+ bytes .*, more than the 8192 .* attiny85"):
         tinyml.compile(model, X, board="attiny85")
 
 

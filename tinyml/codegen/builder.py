@@ -7,14 +7,16 @@ the finest grid whose result is proven to fit is taken.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from math import isqrt
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tinyml.codegen.fixed import (
+    LARGEST_INPUT,
     IntArray,
     ctype_range,
     frac_for,
@@ -25,7 +27,7 @@ from tinyml.codegen.fixed import (
 from tinyml.codegen.fold import Stage, View
 from tinyml.codegen.forests import ForestFormat, lower_forest, sum_frac, votes_frac
 from tinyml.codegen.graph import Affine, Decay, Floats, Forest, SquaredDistance
-from tinyml.codegen.ops import Input, Interpolate, Lookup, Op
+from tinyml.codegen.ops import Input, Interpolate, Lookup, MatVec, Op, TreeWalk
 from tinyml.codegen.ops import SquaredDistance as SquaredDistanceOp
 from tinyml.codegen.products import AffineFormat, affine, narrow_together, run_between
 from tinyml.codegen.storage import EXP_TABLE_BYTES
@@ -66,7 +68,7 @@ LADDERS: dict[type, tuple[Any, ...]] = {
     Decay: (DecayFormat(8, False), DecayFormat(8, True), DecayFormat(16, True)),
     Forest: (ForestFormat(8), ForestFormat(16)),
 }
-INPUT_LADDER = (8, 16)
+INPUT_LADDER = (8, 16, 32)
 
 
 @dataclass(frozen=True)
@@ -102,16 +104,37 @@ class Builder:
     votes: bool
     _cache: dict[tuple[int, ...], tuple[Op, IntArray]] = field(default_factory=dict)
 
-    def ladder_lengths(self) -> list[int]:
-        """Return the number of rungs of the input and of every stage."""
-        reals = 1 if self.input_range.is_whole else len(INPUT_LADDER)
-        return [reals, *(len(LADDERS[type(stage.node)]) for stage in self.stages)]
+    def __post_init__(self) -> None:
+        """Bring outputs that are not compared with one another to a common size.
+
+        Each is multiplied by a power of two, which its own frac takes back at the end.
+        """
+        self._exponents: IntArray | None = None
+        last = self.stages[-1].node
+        if self.votes or last.size == 1 or not isinstance(last, Affine | Forest):
+            return
+        value: Floats = self.X
+        for stage in self.stages:
+            value = stage.evaluate(value)
+        reach = np.abs(value).max(axis=0)
+        reach = np.where(reach > 0, reach, reach.max())
+        self._exponents = np.floor(np.log2(reach.max() / reach)).astype(np.int64)
+        scaled = _scaled(last, np.ldexp(1.0, self._exponents))
+        self.stages = [*self.stages[:-1], replace(self.stages[-1], node=scaled)]
+
+    def top_levels(self, bits: int) -> tuple[int, ...]:
+        """Return the highest rung of the input, of at most `bits` bits, and of every stage."""
+        reals = [width for width in INPUT_LADDER if width <= bits]
+        top = 0 if self.input_range.is_whole else len(reals) - 1
+        return (top, *(len(LADDERS[type(stage.node)]) - 1 for stage in self.stages))
 
     def build(self, levels: Sequence[int]) -> tuple[Input, Op]:
         """Return the input op and the op that yields the scores, with the formats of `levels`."""
-        source = self._built(tuple(levels[:1]))[0]
+        source, scores = self._built(tuple(levels[:1]))[0], self._built(tuple(levels))[0]
         assert isinstance(source, Input)
-        return source, self._built(tuple(levels))[0]
+        if self._exponents is not None and isinstance(scores, MatVec | TreeWalk):
+            scores = replace(scores, frac=scores.frac + self._exponents)
+        return source, scores
 
     def _built(self, levels: tuple[int, ...]) -> tuple[Op, IntArray]:
         """Return the op after as many stages as there are levels, and its values on X.
@@ -137,8 +160,8 @@ class Builder:
         if self.input_range.ctype is not None:
             return Input(n, 0, self.input_range.ctype)
         ctype = f"int{INPUT_LADDER[level]}_t"
-        extent = self._extent()
-        frac = [frac_for(float(e), ctype_range(ctype)[1]) for e in extent]
+        limit = min(ctype_range(ctype)[1], LARGEST_INPUT)
+        frac = [frac_for(float(e), limit) for e in self._extent()]
         limited = np.clip(np.array(frac, dtype=np.int64), -_MAX_EXPONENT, _MAX_EXPONENT)
         return Input(n, limited, ctype)
 
@@ -147,7 +170,8 @@ class Builder:
         first = self.stages[0]
         if not isinstance(first.node, Forest):
             return self.input_range.extent
-        return _threshold_extent(first.node, first.view, len(self.input_range.extent))
+        reach = _threshold_extent(first.node, first.view, len(self.input_range.extent))
+        return np.where(reach > 0, reach, self.input_range.extent)
 
     def _lower(self, x: Op, raw: IntArray, stage: Stage, fmt: Any, position: int) -> Op:
         node = stage.node
@@ -177,12 +201,20 @@ class Builder:
         for stage in self.stages[:-1]:
             value = stage.evaluate(value)
         seen = self.stages[-1].view.evaluate(value).astype(np.float32)
-        return votes_frac(forest, np.array([t.value[t.leaves(seen)] for t in forest.trees]))
+        return votes_frac(forest, [tree.leaves(seen) for tree in forest.trees])
 
     def _reach(self, position: int) -> float:
         """Return the difference beyond which the kernel that follows has vanished."""
         after = self.stages[position + 1].node if position + 1 < len(self.stages) else None
         return 2.5 / np.sqrt(after.rate) if isinstance(after, Decay) else np.inf
+
+
+def _scaled(node: Affine | Forest, factor: Floats) -> Affine | Forest:
+    """Multiply the outputs of a node."""
+    if isinstance(node, Affine):
+        return node * factor
+    trees = tuple(replace(tree, value=tree.value * factor) for tree in node.trees)
+    return Forest(node.x, trees, node.offset * factor)
 
 
 def _threshold_extent(forest: Forest, view: View, n_features: int) -> Floats:
@@ -207,7 +239,7 @@ def squared_distance(x: Op, raw: IntArray, points: Floats, reach: float, fmt: Di
     point_frac = min(frac, grid(points, fmt.point_bits))
     point_limit = 2 ** (fmt.point_bits - 1) - 1
     rounded = to_raw(points, point_frac, -point_limit, point_limit)
-    largest = 127 if fmt.difference_bits == 8 else int(np.sqrt((2**31 - 1) // points.shape[1]))
+    largest = 127 if fmt.difference_bits == 8 else isqrt((2**31 - 1) // points.shape[1]) - 1
     wanted = min(reach, 2 * max(float(np.abs(points).max()), seen))
     shift = max(0, int(np.ceil(np.log2(max(1e-30, wanted) * 2.0**frac / largest))))
     return SquaredDistanceOp(x, rounded, frac - point_frac, shift, largest)

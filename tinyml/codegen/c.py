@@ -19,7 +19,7 @@ from tinyml.codegen.ops.elementwise import Input, c_int
 if TYPE_CHECKING:
     from tinyml.codegen.program import Program
 
-# of C and C++, and the functions of every sketch
+# words of C and C++, functions of every sketch, headers that a file of that name would hide
 _RESERVED = set(
     re.findall(
         r"\w+",
@@ -31,6 +31,7 @@ _RESERVED = set(
         restrict return short signed sizeof static struct switch template this throw true
         try typedef typeid typename union unsigned using virtual void volatile wchar_t while
         xor xor_eq loop setup
+        arduino errno inttypes limits math setjmp signal stddef stdint stdio stdlib string time
         """,
     )
 )
@@ -190,8 +191,12 @@ class Printer:
             f"#define {name.upper()}_N_FEATURES {p.n_features}",
             f"#define {name.upper()}_N_OUTPUTS {p.n_outputs}",
         ]
-        if p.head == "identity":
-            macros.append(f"#define {name.upper()}_OUTPUT_FRAC {c_int(p.output_frac)}")
+        fracs = p.output_fracs
+        if p.head == "identity" and len(fracs) > 1:
+            values = ", ".join(map(str, fracs))
+            macros.append(f"#define {name.upper()}_OUTPUT_FRACS {{{values}}}")
+        else:
+            macros.append(f"#define {name.upper()}_OUTPUT_FRAC {c_int(fracs[0])}")
         types = [
             f"typedef {p.input.type.ctype} {name}_input_t;",
             f"typedef {p.scores.type.ctype} {name}_score_t;",

@@ -20,13 +20,15 @@ import tinyml.estimators  # noqa: F401  importing both registers every lowering
 from tinyml.base import blas_single_thread
 from tinyml.codegen.builder import Builder, range_of
 from tinyml.codegen.fold import fold
-from tinyml.codegen.graph import Graph, as_numeric
+from tinyml.codegen.graph import Graph, as_numeric, relative_error
 from tinyml.codegen.lower import describe, final_step, lowered
 from tinyml.codegen.program import N_SELFTEST_ROWS, Agreement, Program
 
 _MOST_ROWS = 10_000
+_LARGEST_TABLE, _LARGEST_TABLES = 32_767, 60_000  # what the addresses of an AVR reach
 _LOSS_ALLOWED = 0.003  # share of held rows that may be decided otherwise than at 16 bits
 _ERROR_ALLOWED = 0.01  # of scores, relative to their spread
+_POOR = 0.1  # loss that is worth a warning
 _FEW_ROWS = 200  # held; with fewer all rows are judged, or a single one would decide
 
 
@@ -146,21 +148,24 @@ def _n_features(model: Any) -> int | None:
     return getattr(model, "n_features_in_", None)
 
 
-def _spread(scores: NDArray[Any]) -> float:
-    """Return how much scores vary; how large they are if that is nothing but rounding."""
-    spread, size = float(scores.std(axis=0).mean()), float(np.abs(scores).max())
-    return spread if spread > 1e-9 * size else size or 1.0
-
-
 def _check_board(program: Program, board: Any) -> None:
+    """Refuse what cannot fit or cannot be addressed; whatever else it takes `measure` tells."""
     from tinyml.device.boards import get_board
 
     board = get_board(board)
-    if program.table_bytes > board.flash:
-        raise ValueError(
-            f"The constants of this program take {program.table_bytes} bytes, more than the "
-            f"{board.flash} bytes of flash of the {board.name}. Compress the model further."
-        )
+    sizes = [table.nbytes for op in program.ops for table in op.tables().values()]
+    ram = program.input.type.nbytes + program.buffer_bytes
+    for needed, allowed, what in (
+        (program.table_bytes, board.flash, "bytes of flash for its constants"),
+        (ram, board.ram, "bytes of RAM for its buffers and one row"),
+        (max(sizes, default=0), _LARGEST_TABLE, "bytes for its largest table"),
+        (sum(sizes), _LARGEST_TABLES, "bytes for all its tables"),
+    ):
+        if needed > allowed:
+            raise ValueError(
+                f"The program needs {needed} {what}, more than the {allowed} of the {board.name}. "
+                "Compress the model further."
+            )
 
 
 class _Trial(NamedTuple):
@@ -188,13 +193,16 @@ class _Compiler:
         self.builder = Builder(fold(graph), X[~is_held], self.input_range, votes)
 
     def compile(self, bits: int | str) -> Program:
-        lengths = self.builder.ladder_lengths()
-        lowest, highest = (0,) * len(lengths), tuple(n - 1 for n in lengths)
+        highest = self.builder.top_levels(16 if bits == 16 else 32)
+        lowest = (0,) * len(highest)
         if bits == "auto":
-            return self._search(self._trial(lowest), self._trial(highest))
-        return self._program(lowest if bits == 8 else highest)
+            found = self._search(self._trial(lowest), self._trial(highest))
+        else:
+            found = self._trial(lowest if bits == 8 else highest)
+        self._say_if_poor(found)
+        return found.program
 
-    def _search(self, lowest: _Trial, highest: _Trial) -> Program:
+    def _search(self, lowest: _Trial, highest: _Trial) -> _Trial:
         """Promote one rung at a time what buys most agreement per byte, until it is enough."""
         found = lowest
         allowed = _ERROR_ALLOWED if self.classes is None else _LOSS_ALLOWED
@@ -203,7 +211,16 @@ class _Compiler:
             trials = [self._trial(levels) for levels in _promoted(found.levels, highest.levels)]
             found = max(trials, key=lambda trial: _worth(found, trial))
         self._say_if_beyond_budget(found.program.table_bytes - lowest.program.table_bytes)
-        return found.program
+        return found
+
+    def _say_if_poor(self, found: _Trial) -> None:
+        """Warn where the integers do not follow the float model."""
+        if found.loss > _POOR:
+            warnings.warn(
+                f"The program {found.program.agreement.text}. Features may need more than the "
+                "format gives them: bring them to a common scale and offset before the model.",
+                stacklevel=4,
+            )
 
     def _say_if_beyond_budget(self, added: int) -> None:
         """Warn if widening took the estimator beyond its own `max_bytes`."""
@@ -251,9 +268,9 @@ class _Compiler:
         wanted = np.asarray(self.graph.evaluate(X), dtype=np.float64)
         scores = program.run(program.quantize(X))
         got = program.scores.type.to_float(scores)
-        error = float(np.sqrt(np.mean((got - wanted) ** 2)) / _spread(wanted))
         if self.classes is None:
-            return Agreement(len(X), None, error)
+            return Agreement(len(X), None, relative_error(got, wanted, each=True))
+        error = relative_error(got, wanted, each=False)
         decided = wanted[:, 0] > 0 if self.head == "sign" else wanted.argmax(axis=1)
         return Agreement(len(X), int((program.decide(scores) == decided).sum()), error)
 

@@ -135,11 +135,12 @@ def _contract(program: Program, name: str) -> str:
     meaning = {
         "argmax": "the index of the largest score, the lowest of equals",
         "sign": "1 where the score is positive, else 0",
-        "identity": f"the score, in units of 2^-{name.upper()}_OUTPUT_FRAC",
+        "identity": "the score",
     }[program.head]
     unit = (
         "as they are: whole numbers" if program.whole_numbers else f"as {name}_quantize gives them"
     )
+    frac = "OUTPUT_FRACS[k]" if _has_many(program) else "OUTPUT_FRAC"
     lines = [
         _SPDX,
         _made_by(),
@@ -155,10 +156,16 @@ def _contract(program: Program, name: str) -> str:
         "Every value of the input type is legal. The functions read only their arguments and",
         "constant tables, write only to `out`, never call themselves, allocate nothing, use no",
         f"floating point (except {name}_quantize) and may be called from anywhere at any time.",
+        f"A score s stands for s * 2^-{name.upper()}_{frac}.",
         "",
         *_units(program),
     ]
     return "\n   ".join(lines).replace("\n   \n", "\n\n") + " */\n"
+
+
+def _has_many(program: Program) -> bool:
+    """Whether the scores are several targets, each in a unit of its own."""
+    return program.head == "identity" and program.n_outputs > 1
 
 
 def _units(program: Program) -> list[str]:
@@ -217,16 +224,17 @@ def _sketch(program: Program, name: str) -> str:
         answer = f"Serial.println(ldexp({name}_predict(x), -({upper}_OUTPUT_FRAC)), 6);"
     else:
         answer = (
-            f"{name}_score_t out[{upper}_N_OUTPUTS];\n    {name}_scores(x, out);\n"
+            f"static const int8_t frac[] = {upper}_OUTPUT_FRACS;\n"
+            f"    {name}_score_t out[{upper}_N_OUTPUTS];\n    {name}_scores(x, out);\n"
             f"    for (uint16_t k = 0; k < {upper}_N_OUTPUTS; k++)\n"
-            f"        Serial.println(ldexp(out[k], -({upper}_OUTPUT_FRAC)), 6);"
+            f"        Serial.println(ldexp(out[k], -frac[k]), 6);"
         )
     return _SKETCH.replace("@ANSWER@", answer).replace("@NAME@", upper).replace("@name@", name)
 
 
 _SKETCH = """\
 /* Runs the self-test, then predicts for every line of features that arrives over Serial:
-   @NAME@_N_FEATURES numbers separated by spaces or commas. */
+   @NAME@_N_FEATURES numbers separated by spaces or commas, without exponents. */
 #include <@name@.h>
 #include <@name@_selftest.h>
 

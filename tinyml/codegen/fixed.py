@@ -27,6 +27,9 @@ _RANGE = {
     "int24_t": (-(2**23), 2**23 - 1),
     "int32_t": (-(2**31), 2**31 - 1),
 }
+LARGEST_INPUT = 2**23 - 1
+"""The largest raw feature that `quantize` gives: beyond it single precision skips integers."""
+
 _SIGNED = ("int16_t", "int24_t", "int32_t")
 
 

@@ -61,23 +61,22 @@ class View:
         for operation, c in self.steps:
             if operation in _CLIPS:
                 with np.errstate(divide="ignore", invalid="ignore"):
-                    bound = np.where(a == 0, 0.0, (c - b) / a)
+                    bound = (c - b) / a
+                still = a == 0  # nothing of x is left: the clip acts on the constant
+                b = np.where(still, STEPS[operation](b, c), b)
                 is_upper = (operation == "min") == (a > 0)
-                limit = [
-                    np.where(is_upper, np.minimum(e, bound), np.maximum(e, bound)) for e in (lo, hi)
-                ]
-                lo, hi = limit
+                lo, hi = (
+                    np.where(
+                        still, e, np.where(is_upper, np.minimum(e, bound), np.maximum(e, bound))
+                    )
+                    for e in (lo, hi)
+                )
             elif operation in ("mul", "div"):
                 factor = c if operation == "mul" else 1.0 / c
                 a, b = a * factor, b * factor
             else:
                 b = b + (c if operation == "add" else -c)
         return a, b, lo, hi
-
-    @property
-    def is_affine(self) -> bool:
-        """Whether no step clips."""
-        return not any(op in _CLIPS for op, _ in self.steps)
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,6 +95,13 @@ class Stage:
 class _Chain:
     stages: list[Stage] = field(default_factory=list)
     view: View = field(default_factory=lambda: View(np.arange(0)))
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the view is the last stage, unchanged."""
+        if not self.stages or self.view.steps:
+            return False
+        return np.array_equal(self.view.columns, np.arange(self.stages[-1].node.size))
 
     def push(self, node: Node) -> None:
         self.stages.append(Stage(node, self.view))
@@ -125,8 +131,7 @@ def fold(graph: Graph) -> list[Stage]:
             _affine(chain, node)
         else:
             _other(chain, node)
-    if chain.view.steps or len(chain.view.columns) != graph.scores.size:
-        _affine(chain, _identity(graph.scores))
+    _materialise(chain, graph.scores, unless=chain.is_settled)
     return chain.stages
 
 
@@ -187,8 +192,7 @@ def _other(chain: _Chain, node: Node) -> None:
         _materialise(chain, node.x, unless=_last_affine(chain) is not None)
         _centre(chain, node)
     elif isinstance(node, Decay):
-        in_order = np.array_equal(chain.view.columns, np.arange(node.size))
-        _materialise(chain, node.x, unless=in_order and not chain.view.steps)
+        _materialise(chain, node.x, unless=chain.is_settled)
         chain.push(node)
     elif isinstance(node, Forest):
         chain.push(node)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tinyml.codegen.fixed import IntArray, to_raw
 from tinyml.codegen.fold import View
@@ -40,23 +41,35 @@ def _int_tree(tree: Tree, leaf_numbers: IntArray, x: Op, view: View) -> IntTree:
     lo = np.broadcast_to(x.type.lo, x.type.shape)[source]
     hi = np.broadcast_to(x.type.hi, x.type.shape)[source]
     frac = np.broadcast_to(x.type.frac, x.type.shape)[source]
-    threshold = _largest_below(tree.threshold, view, column, lo, hi, frac)
-    return _pruned(tree, source, threshold, leaf, lo, hi)
+    falls = view.as_clipped_affine()[0][column] < 0
+    threshold = _largest_on_one_side(tree.threshold, view, column, lo, hi, frac, falls)
+    turned = replace(
+        tree,
+        left=np.where(falls & ~tree.is_leaf, tree.right, tree.left),
+        right=np.where(falls & ~tree.is_leaf, tree.left, tree.right),
+    )
+    return _pruned(turned, source, threshold, leaf, lo, hi)
 
 
-def _largest_below(
-    threshold: Floats, view: View, column: IntArray, lo: IntArray, hi: IntArray, frac: IntArray
+def _largest_on_one_side(
+    threshold: Floats,
+    view: View,
+    column: IntArray,
+    lo: IntArray,
+    hi: IntArray,
+    frac: IntArray,
+    falls: NDArray[np.bool_],
 ) -> IntArray:
     """Return the largest raw integer whose view is at most the threshold, `lo` - 1 if none is.
 
-    Bisection over the integers, evaluating the float steps as scikit-learn would; the steps are
-    monotone.
+    Where the view falls, the largest whose view is above it. Bisection over the integers,
+    evaluating the float steps as scikit-learn would; the steps are monotone.
     """
     below, above = np.asarray(lo - 1, dtype=np.int64), np.asarray(hi + 1, dtype=np.int64)
     while np.any(above - below > 1):
         middle = (below + above) >> 1
         seen = view.at(np.ldexp(middle.astype(np.float64), -frac), column).astype(np.float32)
-        passes = (seen <= threshold) & (middle <= hi) & (middle >= lo)
+        passes = ((seen <= threshold) != falls) & (middle <= hi) & (middle >= lo)
         open_ = above - below > 1
         below = np.where(open_ & passes, middle, below)
         above = np.where(open_ & ~passes, middle, above)
@@ -88,24 +101,29 @@ def _pruned(
     return IntTree(np.array(left), np.array(right), source[kept], threshold[kept], leaf[kept])
 
 
-def votes_frac(forest: Forest, votes: Floats) -> int:
+def votes_frac(forest: Forest, reached: list[NDArray[np.intp]]) -> int:
     """Return the fractional bits of votes: exact if few do, else enough for every decision.
 
-    `votes` holds what every tree adds on calibration rows, shape (n_trees, n_rows, n_outputs).
-
-    Enough is the coarsest from which on no calibration row changes, one bit more for rows not seen,
-    and then what the storage of that holds anyway.
+    `reached` holds the leaf that each calibration row reaches in each tree. Enough is the coarsest
+    from which on no calibration row changes, one bit more for rows not seen, and then what the
+    storage of that holds anyway.
     """
     table = np.vstack([tree.value[tree.is_leaf] for tree in forest.trees])
     for frac in range(8):
         if np.array_equal(np.ldexp(table, frac), np.floor(np.ldexp(table, frac))):
             return frac
-    decided = votes.sum(axis=0).argmax(axis=1)
+
+    def decided(frac: int | None) -> NDArray[np.intp]:
+        values = [tree.value for tree in forest.trees]
+        votes = values if frac is None else [np.floor(np.ldexp(v, frac) + 0.5) for v in values]
+        total = sum(v[leaf] for v, leaf in zip(votes, reached, strict=True))
+        return np.asarray(np.argmax(total, axis=1))
+
+    wanted = decided(None)
     most = 30 - (len(forest.trees) * max(1, int(np.ceil(np.abs(table).max())))).bit_length()
     fewest = 0
     for frac in range(min(16, most)):
-        rounded = np.floor(np.ldexp(votes, frac) + 0.5).sum(axis=0)
-        if np.any(rounded.argmax(axis=1) != decided):
+        if np.any(decided(frac) != wanted):
             fewest = frac + 1
     return _widened(forest, table, min(fewest + 1, most))
 

@@ -319,3 +319,17 @@ def as_numeric(X: NDArray[Any], expected: str) -> NDArray[Any]:
         return np.asarray(X, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{expected} Got dtype {X.dtype} instead.") from error
+
+
+def relative_error(got: Floats, wanted: Floats, *, each: bool) -> float:
+    """Return the root mean square error over the spread of what is wanted.
+
+    With `each` every output is held against its own spread and the worst counts; else outputs are
+    compared with one another, and their mean spread is the measure.
+    """
+    spread, size = wanted.std(axis=0), np.abs(wanted).max(axis=0)
+    spread = np.where(spread > 1e-9 * size, spread, np.where(size > 0, size, 1.0))
+    error = np.sqrt(((got - wanted) ** 2).mean(axis=0))
+    if each:
+        return float((error / spread).max())
+    return float(np.sqrt((error**2).mean()) / spread.mean())

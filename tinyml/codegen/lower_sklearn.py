@@ -128,6 +128,8 @@ def _(model: Any, g: Graph, x: Node) -> Node:
 def _tree(estimator: Any, scale: float = 1.0) -> Tree:
     """Copy scikit-learn's arrays; `value` holds the classes of one target, or several targets."""
     t = estimator.tree_
+    if not np.isfinite(t.threshold).all():
+        raise TypeError(f"{type(estimator).__name__} fitted on missing values cannot be compiled.")
     value = t.value[:, 0, :] if t.value.shape[1] == 1 else t.value[:, :, 0]
     return Tree(
         left=t.children_left,

@@ -17,7 +17,7 @@ from scipy.linalg import LinAlgError, cholesky, inv
 
 from tinyml.codegen.fixed import IntArray, frac_for, grid, rshift, to_raw
 from tinyml.codegen.fold import View
-from tinyml.codegen.graph import Floats
+from tinyml.codegen.graph import Floats, relative_error
 from tinyml.codegen.ops import Gather, MatVec, Narrow, Op
 
 _SUM_BITS = (16, 24, 32)
@@ -190,8 +190,6 @@ class _Product:
         self.limit = 2 ** (self.fmt.input_bits - (0 if unsigned else 1)) - 1
         self.weight_limit = 2 ** (self.fmt.weight_bits - 1) - 1
         self.wanted = np.ldexp(seen.astype(np.float64), -self.frac) @ self.weights.T + self.bias
-        spread = float(self.wanted.std(axis=0).mean())
-        self.spread = spread if spread > 0 else 1.0
 
     def _without_giants(self, seen: IntArray) -> tuple[Floats, Floats]:
         """Limit the weights of columns that never varied to the largest of the others.
@@ -281,8 +279,7 @@ class _Product:
 
     def _error(self, op: MatVec, u: _Conditioned) -> float:
         """Return the root mean square error on calibration rows over the spread of the result."""
-        got = op.type.to_float(op.run(u.seen))
-        return float(np.sqrt(np.mean((got - self.wanted) ** 2))) / self.spread
+        return relative_error(op.type.to_float(op.run(u.seen)), self.wanted, each=False)
 
     # Conditioning --------------------------------------------------------------------------------
 
@@ -330,7 +327,12 @@ class _Product:
         )
 
     def _shifted(self, shift: IntArray) -> _Conditioned | None:
-        """Condition with a shift per column; None if all are the same or a product too wide."""
+        """Condition with a shift per column; None if all are the same or a product too wide.
+
+        A single row tells nothing of how far columns reach.
+        """
+        if len(self.raw) < 2:
+            return None
         right = max(0, int(shift.max()))
         widest = min(right + self.limit.bit_length(), self.x.type.magnitude.bit_length())
         shift = np.maximum(shift, right + widest - 30)  # the product with a power of two has to fit

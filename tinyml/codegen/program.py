@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.special import expit, softmax
 from sklearn.metrics import accuracy_score, r2_score
 
-from tinyml.codegen.fixed import IntArray, ctype_bytes, index_ctype
+from tinyml.codegen.fixed import LARGEST_INPUT, IntArray, ctype_bytes, index_ctype
 from tinyml.codegen.graph import Graph, as_numeric
 from tinyml.codegen.ops.base import Elementwise, Op
 from tinyml.codegen.ops.elementwise import Input
@@ -125,15 +125,16 @@ class Program:
         return index_ctype(max(1, self.n_outputs - 1))
 
     @property
-    def output_frac(self) -> int:
-        """Fractional bits of the scores; may be negative."""
-        return self.scores.type.scalar_frac
+    def output_fracs(self) -> list[int]:
+        """Fractional bits of each score; may be negative. All the same but for several targets."""
+        t = self.scores.type
+        return [int(frac) for frac in np.broadcast_to(t.frac, t.shape)]
 
     @property
     def input_limits(self) -> tuple[int, int]:
         """Smallest and largest raw feature that `quantize` gives."""
-        limit = 2**23 - 1  # beyond it single precision skips integers
-        return max(self.input.type.lowest, -limit), min(self.input.type.highest, limit)
+        t = self.input.type
+        return max(t.lowest, -LARGEST_INPUT), min(t.highest, LARGEST_INPUT)
 
     # Execution -----------------------------------------------------------------------------------
 
@@ -169,7 +170,7 @@ class Program:
         Returns
         -------
         scores : ndarray of int64, shape (n_samples, n_outputs)
-            Exactly what ``<name>_scores`` writes; in units of ``2**-output_frac``.
+            Exactly what ``<name>_scores`` writes; score k in units of ``2**-output_fracs[k]``.
         """
         raw = self._rows(raw)
         t = self.input.type
@@ -359,10 +360,10 @@ def _peak(op: Op) -> int:
     """Bytes of buffers alive while `op` is computed, its own result not counted."""
     (source,) = op.inputs
     if isinstance(source, Input):
-        return 0
+        return op.scratch_bytes
     if isinstance(op, Elementwise):
         return _peak(source)
-    return source.type.nbytes + _peak(source)
+    return source.type.nbytes + max(_peak(source), op.scratch_bytes)
 
 
 def _frac_text(op: Op) -> str:

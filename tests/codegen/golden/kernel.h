@@ -10,6 +10,7 @@
    Every value of the input type is legal. The functions read only their arguments and
    constant tables, write only to `out`, never call themselves, allocate nothing, use no
    floating point (except kernel_quantize) and may be called from anywhere at any time.
+   A score s stands for s * 2^-KERNEL_OUTPUT_FRAC.
 
    Feature k, of type int8_t, is a number r that stands for r * 2^-f[k], f =
    2, 2, 2, 4, 4 */
@@ -25,6 +26,7 @@ extern "C" {
 
 #define KERNEL_N_FEATURES 5
 #define KERNEL_N_OUTPUTS 1
+#define KERNEL_OUTPUT_FRAC 12
 
 typedef int8_t kernel_input_t;
 typedef int16_t kernel_score_t;

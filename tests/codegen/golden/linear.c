@@ -41,13 +41,13 @@ static inline int8_t linear_next_i8(const int8_t **p)
 #endif
 }
 
-/* sum + w[0] x[0] + ... + w[n-1] x[n-1] with n = 2 passes, passes > 0; steps *w past the row. */
+/* sum + w[0] x[0] + ... + w[n-1] x[n-1] with n = 4 passes, passes > 0; steps *w past the row. */
 static linear_int24_t linear_2_dot8(linear_int24_t sum, const int8_t **w, const int8_t *x, uint8_t passes)
 {
 #if defined(__AVR_HAVE_MUL__)
     int8_t a, b, sign = 0;
     __asm__("1:\n\t"
-            ".rept 2\n\t"
+            ".rept 4\n\t"
             "lpm %[a], Z+\n\t"
             "ld %[b], X+\n\t"
             "muls %[a], %[b]\n\t"
@@ -65,6 +65,8 @@ static linear_int24_t linear_2_dot8(linear_int24_t sum, const int8_t **w, const 
             : "r0", "memory");
 #else
     do {
+        sum = (linear_int24_t)(sum + (int16_t)((int16_t)linear_next_i8(w) * (int16_t)*x++));
+        sum = (linear_int24_t)(sum + (int16_t)((int16_t)linear_next_i8(w) * (int16_t)*x++));
         sum = (linear_int24_t)(sum + (int16_t)((int16_t)linear_next_i8(w) * (int16_t)*x++));
         sum = (linear_int24_t)(sum + (int16_t)((int16_t)linear_next_i8(w) * (int16_t)*x++));
     } while (--passes > 0);
@@ -115,7 +117,7 @@ void linear_scores(const linear_input_t *x, linear_score_t *out)
     }
     const int8_t *w = linear_2_weights;
     for (uint8_t i1 = 0; i1 < 3; i1++) {
-        out[i1] = (int32_t)(linear_2_dot8(linear_read_i32(linear_2_bias + i1), &w, v, 2));
+        out[i1] = (int32_t)(linear_2_dot8(linear_read_i32(linear_2_bias + i1), &w, v, 1));
     }
 }
 
@@ -124,8 +126,12 @@ uint8_t linear_predict(const linear_input_t *x)
     linear_score_t scores[3];
     linear_scores(x, scores);
     uint8_t best = 0;
+    int32_t top = scores[0];
     for (uint8_t i = 0; i < 3; i++) {
-        if (scores[i] > scores[best]) best = (uint8_t)i;
+        if (scores[i] > top) {
+            top = scores[i];
+            best = (uint8_t)i;
+        }
     }
     return best;
 }

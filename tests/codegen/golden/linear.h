@@ -10,6 +10,7 @@
    Every value of the input type is legal. The functions read only their arguments and
    constant tables, write only to `out`, never call themselves, allocate nothing, use no
    floating point (except linear_quantize) and may be called from anywhere at any time.
+   A score s stands for s * 2^-LINEAR_OUTPUT_FRAC.
 
    A feature, of type int16_t, is a number r that stands for r * 2^-(0). */
 
@@ -24,6 +25,7 @@ extern "C" {
 
 #define LINEAR_N_FEATURES 4
 #define LINEAR_N_OUTPUTS 3
+#define LINEAR_OUTPUT_FRAC 7
 
 typedef int16_t linear_input_t;
 typedef int32_t linear_score_t;

@@ -137,6 +137,11 @@ class Op:
         return sum(table.nbytes for table in self.tables().values())
 
     @property
+    def scratch_bytes(self) -> int:
+        """Bytes of arrays that computing the op needs beside its result."""
+        return 0
+
+    @property
     def cost(self) -> str:
         """Work of one evaluation, counted in the op's own unit."""
         return f"{self.type.size} elements"

@@ -14,7 +14,7 @@ from tinyml.codegen.ops.linear import carry, counting
 
 @dataclass(eq=False)
 class SquaredDistance(Op):
-    """d_j = Σ_k clip((x_k - p_jk · 2^scale) >> shift, -limit, limit)².
+    """d_j = Σ_k clip((x_k - p_jk · 2^scale) >> shift, -limit - 1, limit)².
 
     Differences are narrowed before they are squared, because a product of two wide variables is
     what an 8-bit chip pays for most. Where a difference saturates the distance is too small; the
@@ -33,7 +33,7 @@ class SquaredDistance(Op):
         shifted = np.left_shift(self.points, self.scale)
         self._low, self._high = int((source.lo - shifted).min()), int((source.hi - shifted).max())
         ends = (rshift(source.lo - shifted, self.shift), rshift(source.hi - shifted, self.shift))
-        largest = np.minimum(np.maximum(abs(ends[0]), abs(ends[1])), self.limit)
+        largest = np.minimum(np.maximum(abs(ends[0]), abs(ends[1])), self.limit + 1)
         self._top = int(largest.max())
         self.type = Fixed(
             (len(self.points),),
@@ -50,7 +50,7 @@ class SquaredDistance(Op):
         distance = np.zeros((len(args[0]), len(points)), dtype=np.int64)
         for k in range(points.shape[1]):
             difference = rshift(args[0][:, k, None] - points[:, k], self.shift)
-            distance += np.clip(difference, -self.limit, self.limit) ** 2
+            distance += np.clip(difference, -self.limit - 1, self.limit) ** 2
         return distance
 
     def tables(self) -> dict[str, Table]:
@@ -81,7 +81,7 @@ class SquaredDistance(Op):
 
     def _formula(self, c: Code, step: str) -> dict[str, str]:
         wide = c.ctype(self._wide)
-        low, high = c_int(-self.limit), c_int(self.limit)
+        low, high = c_int(-self.limit - 1), c_int(self.limit)
         clip = f"if (d < {low}) d = {low};\n        if (d > {high}) d = {high};"
         return {
             "point": self.tables()["points"].ctype,
@@ -95,7 +95,7 @@ class SquaredDistance(Op):
     @property
     def _clips(self) -> bool:
         ends = rshift(np.array([self._low, self._high]), self.shift)
-        return bool(np.abs(ends).max() > self.limit)
+        return bool(ends[0] < -self.limit - 1 or ends[1] > self.limit)
 
     def _difference(self, wide: str, x: str, point: str) -> str:
         if self.scale:

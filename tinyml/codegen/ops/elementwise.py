@@ -113,9 +113,17 @@ class Narrow(Elementwise):
         source = self.x.type
         return max(lo << self._right, source.lowest), min(hi << self._right, source.highest)
 
-    def _working_ctype(self) -> str:
+    def _ends(self) -> tuple[int, int]:
+        """Return the range of what is shifted, as far as x is let through."""
         ends = self._saturated if self._limits_first else (self.x.type.lo, self.x.type.hi)
-        lowest, highest = self._before_rounding(*ends)
+        return self._before_rounding(*ends)
+
+    @property
+    def _largest(self) -> int:
+        return max(map(abs, self._ends()))
+
+    def _working_ctype(self) -> str:
+        lowest, highest = self._ends()
         return arithmetic_ctype(min(lowest, self.type.lowest), max(highest, self.type.highest))
 
     def tables(self) -> dict[str, Table]:
@@ -134,7 +142,9 @@ class Narrow(Elementwise):
             expression = f"({working})({expression} * {c_int(1 << -int(np.max(self.shift)))})"
         if self._right:
             half = 1 << (self._right - 1)
-            expression = f"({working})(({working})({expression} + {c_int(half)}) >> {self._right})"
+            rounded = f"({working})({expression} + {c_int(half)})"
+            ctype, largest = self._working_ctype(), self._largest
+            expression = f"({working}){shifted(c, rounded, ctype, self._right, largest)}"
         return self._clipped(c, working, expression, index)
 
     def _limited(self, c: Code, value: str) -> str:
@@ -191,7 +201,9 @@ class Lookup(Elementwise):
 
     def element(self, c: Code, index: str, value: str) -> str:
         working = c.ctype(self._working)
-        position = f"({working})(({working}){value} >> {self.shift})"
+        x = f"({working}){value}"
+        largest = self.x.type.magnitude
+        position = f"({working}){shifted(c, x, self._working, self.shift, largest)}"
         if self.base:
             position = f"({working})({position} - {c_int(self.base)})"
         k, end = c.fresh("k"), len(self.values) - 1
@@ -243,8 +255,11 @@ class Interpolate(Elementwise):
     def element(self, c: Code, index: str, value: str) -> str:
         working, product = c.ctype(self._working), c.ctype(self._product)
         z, k, y, end = c.fresh("z"), c.fresh("k"), c.fresh("y"), len(self.values) - 1
+        largest = self.x.type.magnitude
         c.line(f"const {working} {z} = ({working}){value};")
-        c.line(f"const {working} {k} = ({working})({z} >> {self.shift});")
+        c.line(
+            f"const {working} {k} = ({working}){shifted(c, z, self._working, self.shift, largest)};"
+        )
         c.line(f"{product} {y} = {c.read(self, 'values', f'({k} < {end} ? {k} : {end})')};")
         with c.block(f"if ({k} < {end})"):
             after = c.read(self, "values", f"{k} + 1")
@@ -265,6 +280,24 @@ def _collapsed(values: int | IntArray) -> int | IntArray:
     """Return one number where all elements have the same."""
     different = np.unique(values)
     return int(different[0]) if different.size == 1 else np.asarray(values, dtype=np.int64)
+
+
+def shifted(c: Code, expression: str, ctype: str, n: int, magnitude: int) -> str:
+    """Spell ``expression >> n`` so that an 8-bit chip moves bytes where it can.
+
+    `expression` has the type `ctype` and is at most `magnitude` from zero. A shift by 8 or 16 is
+    free there and any other a loop over all bytes; so whole bytes go first, in a narrower type.
+    """
+    if ctype == "int24_t" and 4 < n < 8 and magnitude << (8 - n) < 2**23:
+        wide = c.ctype(ctype)
+        return f"(({wide})({expression} * {1 << (8 - n)}) >> 8)"
+    if ctype == "int24_t" and n > 8:
+        return f"((int16_t)({expression} >> 8) >> {n - 8})"
+    if ctype == "int32_t" and n > 16:
+        return f"((int16_t)({expression} >> 16) >> {n - 16})"
+    if ctype == "int32_t" and 8 < n < 16:
+        return f"(({c.ctype('int24_t')})({expression} >> 8) >> {n - 8})"
+    return f"({expression} >> {n})"
 
 
 def c_int(value: int) -> str:

@@ -27,9 +27,12 @@ class ArgMax(Op):
     def emit(self, c: Code, store: Store, *args: Ref) -> None:
         (x,) = args
         best, index = c.fresh("best"), c.ctype(index_ctype(self.x.type.size - 1))
+        top, value = c.fresh("top"), self.x.type.ctype
         c.line(f"{index} {best} = 0;")
-        with c.loop("i", self.x.type.size) as i:
-            c.line(f"if ({x(i)} > {x(best)}) {best} = ({index}){i};")
+        c.line(f"{value} {top} = {x('0')};")
+        with c.loop("i", self.x.type.size) as i, c.block(f"if ({x(i)} > {top})"):
+            c.line(f"{top} = {x(i)};")
+            c.line(f"{best} = ({index}){i};")
         store("0", best)
 
 

@@ -6,7 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tinyml.codegen.fixed import Fixed, IntArray, arithmetic_ctype, ctype_bytes, index_ctype
+from tinyml.codegen.fixed import (
+    Exponent,
+    Fixed,
+    IntArray,
+    arithmetic_ctype,
+    ctype_bytes,
+    index_ctype,
+)
 from tinyml.codegen.ops.base import Code, Op, Ref, Store, Table
 from tinyml.codegen.storage import compressed_rows, table_bytes
 
@@ -28,7 +35,7 @@ class MatVec(Op):
     x: Op
     weights: IntArray
     bias: IntArray
-    frac: int
+    frac: Exponent
 
     def __post_init__(self) -> None:
         self.inputs = (self.x,)
@@ -109,7 +116,7 @@ class MatVec(Op):
         types, n = self._types(c, step), self.weights.shape[1]
         if not self._is_8_by_8:
             return c.routine(self, "dot", **types, count=index_ctype(n)), n
-        unroll = 2 if n % 2 == 0 else 1
+        unroll = next(u for u in (4, 2, 1) if n % u == 0)
         term = f"(int16_t)((int16_t){step}(w) * (int16_t)*x++)"
         portable = f"sum = ({types['sum']})(sum + {term});"
         fields = {

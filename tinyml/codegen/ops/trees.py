@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tinyml.codegen.fixed import (
+    Exponent,
     Fixed,
     IntArray,
     arithmetic_ctype,
@@ -65,7 +66,7 @@ class TreeWalk(Op):
     trees: tuple[IntTree, ...]
     values: IntArray
     offset: IntArray
-    frac: int
+    frac: Exponent
 
     def __post_init__(self) -> None:
         self.inputs = (self.x,)
@@ -126,6 +127,12 @@ class TreeWalk(Op):
         if self._single:
             return Table.of(self.values).nbytes // len(self.values)
         return ctype_bytes(index_ctype(len(self.values) - 1))
+
+    @property
+    def scratch_bytes(self) -> int:
+        """Bytes of the votes, where they do not have the type of the scores."""
+        apart = not self._single and self.accumulator != self.type.ctype
+        return self.type.size * ctype_bytes(self.accumulator) if apart else 0
 
     @property
     def cost(self) -> str:

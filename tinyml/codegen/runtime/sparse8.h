@@ -4,7 +4,7 @@ static ${sum} ${function}(${sum} sum, const int8_t **w, const uint8_t **g, const
 #if defined(__AVR_HAVE_MUL__)
     const int8_t *weight = *w;
     const uint8_t *gap = *g;
-    int8_t a, b, sign = 0;
+    int8_t a, b, sign = 0, zero = 0;
     if (n > 0)
         __asm__("1: movw r30, %[gap]\n\t"
                 "lpm %[b], Z+\n\t"
@@ -13,18 +13,19 @@ static ${sum} ${function}(${sum} sum, const int8_t **w, const uint8_t **g, const
                 "lpm %[a], Z+\n\t"
                 "movw %[weight], r30\n\t"
                 "add r26, %[b]\n\t"
-                "adc r27, __zero_reg__\n\t"
+                "adc r27, %[zero]\n\t"
                 "ld %[b], X\n\t"
                 "${mul} %[a], %[b]\n\t"
                 "sbc %[sign], %[sign]\n\t" /* carry: the product is negative */
                 "add %A[sum], r0\n\t"
                 "adc %B[sum], r1\n\t"
                 ${carry}
-                "clr __zero_reg__\n\t"
                 "${decrement}\n\t"
-                "brne 1b"
-                : [sum] "+r"(sum), [weight] "+r"(weight), [gap] "+r"(gap), "+x"(x),
-                  [n] "+${counter}"(n), [a] "=&a"(a), [b] "=&a"(b), [sign] "+r"(sign)
+                "brne 1b\n\t"
+                "clr __zero_reg__"
+                : [sum] "+r"(sum), [weight] "+l"(weight), [gap] "+l"(gap), "+x"(x),
+                  [n] "+${counter}"(n), [a] "=&a"(a), [b] "=&a"(b), [sign] "+r"(sign),
+                  [zero] "+r"(zero)
                 :
                 : "r0", "r30", "r31", "memory");
     *w = weight;
