@@ -20,7 +20,7 @@ import tinyml.estimators  # noqa: F401  importing both registers every lowering
 from tinyml.base import blas_single_thread
 from tinyml.codegen.builder import Builder, range_of
 from tinyml.codegen.fold import fold
-from tinyml.codegen.graph import Graph, as_numeric, relative_error
+from tinyml.codegen.graph import Graph, as_numeric, check_names, relative_error
 from tinyml.codegen.lower import describe, final_step, lowered
 from tinyml.codegen.program import N_SELFTEST_ROWS, Agreement, Program
 
@@ -123,6 +123,7 @@ def _calibration_rows(model: Any, X: Any) -> NDArray[Any]:
     """Check X and thin it evenly to at most `_MOST_ROWS` rows."""
     if issparse(X):
         raise TypeError("The 'X' parameter of compile must be dense. Got a sparse matrix instead.")
+    check_names(X, getattr(model, "feature_names_in_", None))
     X = X.to_numpy() if hasattr(X, "to_numpy") else np.asarray(X)
     if X.ndim != 2 or not len(X):
         raise ValueError(
@@ -255,6 +256,7 @@ class _Compiler:
             classes=self.classes,
             description=describe(self.model),
             whole_numbers=self.input_range.is_whole,
+            feature_names=getattr(self.model, "feature_names_in_", None),
         )
         n_rows = len(self.held)
         spread = np.linspace(0, n_rows - 1, min(N_SELFTEST_ROWS, n_rows)).astype(int)

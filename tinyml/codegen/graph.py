@@ -311,6 +311,16 @@ def as_float(X: Any) -> Floats:
     return X if X.dtype in (np.float32, np.float64) else np.asarray(X, dtype=np.float64)
 
 
+def check_names(X: Any, names: Any) -> None:
+    """Raise ValueError if `X` has named columns in another order than `names`, where both exist."""
+    columns = getattr(X, "columns", None)
+    if columns is not None and names is not None and list(columns) != list(names):
+        raise ValueError(
+            f"The columns must be those the model was fitted on, {list(names)}. "
+            f"Got {list(columns)} instead."
+        )
+
+
 def as_numeric(X: NDArray[Any], expected: str) -> NDArray[Any]:
     """Return `X` as numbers; where it holds anything else the error begins with `expected`."""
     if X.dtype.kind in "biuf":

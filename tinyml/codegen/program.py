@@ -13,7 +13,7 @@ from scipy.special import expit, softmax
 from sklearn.metrics import accuracy_score, r2_score
 
 from tinyml.codegen.fixed import LARGEST_INPUT, IntArray, ctype_bytes, index_ctype
-from tinyml.codegen.graph import Graph, as_numeric
+from tinyml.codegen.graph import Graph, as_numeric, check_names
 from tinyml.codegen.ops.base import Elementwise, Op
 from tinyml.codegen.ops.elementwise import Input
 from tinyml.codegen.ops.heads import ArgMax, Identity, Sign
@@ -80,6 +80,7 @@ class Program:
     classes: NDArray[Any] | None
     description: str
     whole_numbers: bool = False
+    feature_names: NDArray[Any] | None = None
     agreement: Agreement = field(default=Agreement(0, None, 0.0))
     selftest_rows: IntArray = field(default_factory=lambda: np.zeros((0, 0), dtype=np.int64))
 
@@ -196,6 +197,7 @@ class Program:
         return self.head_op.run(scores)[:, 0]
 
     def _rows(self, X: Any) -> NDArray[Any]:
+        check_names(X, self.feature_names)
         X = np.asarray(X)
         if X.ndim != 2 or X.shape[1] != self.n_features:
             raise ValueError(
