@@ -10,8 +10,6 @@ LOSSES = {
     "softmax_cross_entropy": 4,
     "logistic": 1,
     "squared": 3,
-    "hinge": 1,
-    "multiclass_hinge": 4,
 }
 
 
