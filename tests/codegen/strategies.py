@@ -20,6 +20,7 @@ from tinyml.codegen.ops import (
     Narrow,
     Op,
     SquaredDistance,
+    Subtract,
     TreeWalk,
 )
 from tinyml.codegen.program import HEADS, Program
@@ -82,6 +83,12 @@ def lookups(draw, x):
     top = draw(st.sampled_from([1, 127, 255, 32767, 2**31 - 1]))
     values = draw(integers(draw(st.sampled_from([1, 2, 64, 256, 300])), -top, top))
     return legal(lambda: Lookup(x, values, base, shift, draw(FRACS)))
+
+
+@st.composite
+def subtractions(draw, x):
+    reach = draw(st.sampled_from([1, 127, 2**15, 2**24]))
+    return legal(lambda: Subtract(x, draw(integers(x.type.size, -reach, reach))))
 
 
 @st.composite
@@ -166,6 +173,7 @@ STRATEGIES = {
     "Gather": gathers,
     "Narrow": narrows,
     "Lookup": lookups,
+    "Subtract": subtractions,
     "Interpolate": interpolations,
     "MatVec": mat_vecs,
     "SquaredDistance": squared_distances,

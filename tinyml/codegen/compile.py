@@ -284,10 +284,14 @@ def _promoted(levels: tuple[int, ...], highest: tuple[int, ...]) -> Iterator[tup
             yield (*levels[:k], level + 1, *levels[k + 1 :])
 
 
+def _bytes(program: Program) -> int:
+    return program.table_bytes + program.buffer_bytes + program.input.type.nbytes
+
+
 def _worth(now: _Trial, then: _Trial) -> float:
-    """Loss removed per byte of constants added; activations are dear by their time alone."""
-    gain, size = now.loss - then.loss, now.program.table_bytes
-    cost = max(0, then.program.table_bytes - size) + 0.05 * size + 16
+    """Loss removed per byte of flash and RAM added; what adds none costs time at least."""
+    gain, size = now.loss - then.loss, _bytes(now.program)
+    cost = max(0, _bytes(then.program) - size) + 0.05 * size + 16
     return gain / cost if gain > 0 else gain * cost
 
 

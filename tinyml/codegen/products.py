@@ -15,15 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import LinAlgError, cholesky, inv
 
-from tinyml.codegen.fixed import IntArray, frac_for, grid, rshift, to_raw
+from tinyml.codegen.fixed import LARGEST_INPUT, IntArray, frac_for, grid, rshift, to_raw
 from tinyml.codegen.fold import View
 from tinyml.codegen.graph import Floats, relative_error
-from tinyml.codegen.ops import Gather, MatVec, Narrow, Op
+from tinyml.codegen.ops import Gather, MatVec, Narrow, Op, Subtract
 
 _SUM_BITS = (16, 24, 32)
 _MOST_LEFT = 14  # of a column's shift
 _FINER = 4  # grids tried beyond the one that holds every weight
 _COARSER = 8  # grids given up for a narrower sum
+_FAR = 4  # times its spread; beyond, a column is moved to zero
 _MOST_FEEDBACK = 1024  # columns; the factor costs their cube
 
 
@@ -53,7 +54,9 @@ def affine(
     """
     a, b, lo, hi = view.as_clipped_affine()
     bias = bias + weights @ b
-    problem = _Product.of(*_columns(x, raw, view.columns, weights * a, lo, hi), bias, fmt)
+    x, raw, weights, lo, hi = _columns(x, raw, view.columns, weights * a, lo, hi)
+    x, raw, offset = _centred(x, raw)
+    problem = _Product.of(x, raw, weights, lo - offset, hi - offset, bias + weights @ offset, fmt)
     best: tuple[float, Op] | None = None
     for error, candidate in problem.candidates():
         if error <= fmt.tolerance:
@@ -96,6 +99,22 @@ def _columns(
     for end, bound in zip(ends, (lo, hi), strict=True):
         end[columns[used]] = bound[used]
     return x, raw, spread, *ends
+
+
+def _centred(x: Op, raw: IntArray) -> tuple[Op, IntArray, Floats]:
+    """Move columns whose distance from zero would waste their bits; return by how much."""
+    nothing = np.zeros(x.type.size)
+    lowest, highest = raw.min(axis=0), raw.max(axis=0)
+    middle, half = (lowest + highest) >> 1, (highest - lowest) >> 1
+    far = (np.abs(middle) > _FAR * half) & (half > 0)
+    if x.type.dtype.itemsize == 1 or not far.any():
+        return x, raw, nothing
+    offset = np.where(far, middle, 0)
+    limit = LARGEST_INPUT
+    near = x if x.type.magnitude <= limit else Narrow(x, 0, -limit, limit)
+    centred = Subtract(near, offset)
+    frac = np.broadcast_to(x.type.frac, x.type.shape)
+    return centred, run_between(x, centred, raw), np.ldexp(offset.astype(np.float64), -frac)
 
 
 @dataclass(eq=False)

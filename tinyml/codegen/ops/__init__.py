@@ -2,7 +2,7 @@
 
 from tinyml.codegen.ops.base import Op, Store, Table
 from tinyml.codegen.ops.distance import SquaredDistance
-from tinyml.codegen.ops.elementwise import Gather, Input, Interpolate, Lookup, Narrow
+from tinyml.codegen.ops.elementwise import Gather, Input, Interpolate, Lookup, Narrow, Subtract
 from tinyml.codegen.ops.heads import ArgMax, Identity, Sign
 from tinyml.codegen.ops.linear import MatVec
 from tinyml.codegen.ops.trees import IntTree, TreeWalk
@@ -21,6 +21,7 @@ __all__ = [
     "Sign",
     "SquaredDistance",
     "Store",
+    "Subtract",
     "Table",
     "TreeWalk",
 ]

@@ -58,6 +58,32 @@ class Gather(Op):
 
 
 @dataclass(eq=False)
+class Subtract(Elementwise):
+    """y_i = x_i - offset_i: what is far from zero and varies little comes near it."""
+
+    x: Op
+    offset: IntArray
+
+    def __post_init__(self) -> None:
+        self.inputs = (self.x,)
+        t = self.x.type
+        self.type = Fixed(t.shape, t.frac, t.lo - self.offset, t.hi - self.offset)
+        ends = [t.lowest, t.highest, self.type.lowest, self.type.highest]
+        ends += [int(np.min(self.offset)), int(np.max(self.offset))]
+        self._working = arithmetic_ctype(min(ends), max(ends))
+
+    def run(self, *args: IntArray) -> IntArray:
+        return np.asarray(args[0] - self.offset)
+
+    def tables(self) -> dict[str, Table]:
+        return {"offset": Table.of(self.offset)}
+
+    def element(self, c: Code, index: str, value: str) -> str:
+        working = c.ctype(self._working)
+        return f"({working})(({working}){value} - ({working}){c.read(self, 'offset', index)})"
+
+
+@dataclass(eq=False)
 class Narrow(Elementwise):
     """y = clip(x >> shift, lo, hi), rounded half up; a negative shift multiplies.
 
