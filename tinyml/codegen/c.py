@@ -301,24 +301,26 @@ class Printer:
             lambda i, value: self.line(f"{buffer}[{i}] = ({ctype}){_atom(value)};"), buffer
         )
 
-    def _produce(self, op: Op, store: Store) -> None:
+    def _produce(self, op: Op, store: Store, riders: tuple[Op, ...] = ()) -> None:
         """Write what computes `op`; its source lives in a buffer only where it must.
 
         An elementwise op rides on the store of its source. A buffer is declared before the block
         that fills it, so that what filled it has gone out of scope when it is read.
         """
         (source,) = op.inputs
-        if isinstance(source, Input):
-            op.emit(self, store, Ref("x"))
-        elif isinstance(op, Elementwise):
+        if isinstance(op, Elementwise) and not isinstance(source, Input):
             fused = Store(lambda i, value: store(i, op.element(self, i, _atom(value))))
-            self._produce(source, fused)
-        else:
-            buffer = self.fresh("v")
-            self.line(f"{source.type.ctype} {buffer}[{source.type.size}];")
+            self._produce(source, fused, (op, *riders))
+            return
+        array = "x"
+        if not isinstance(source, Input):
+            array = self.fresh("v")
+            self.line(f"{source.type.ctype} {array}[{source.type.size}];")
             with self.block(""):
-                self._produce(source, self._store(buffer, source))
-            op.emit(self, store, Ref(buffer))
+                self._produce(source, self._store(array, source))
+        steps = [f"{type(step).__name__} ({step.cost})" for step in (op, *riders)]
+        self.line(f"/* {', '.join(steps)} */")
+        op.emit(self, store, Ref(array))
 
     def _quantize(self, signatures: Iterator[str]) -> str:
         """Multiply by a power of two, clamp so that NaN cannot pass, round half up."""

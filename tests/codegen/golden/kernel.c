@@ -111,10 +111,12 @@ void kernel_scores(const kernel_input_t *x, kernel_score_t *out)
     {
         int8_t v1[3];
         {
+            /* Gather (3 elements) */
             for (uint8_t i = 0; i < 3; i++) {
                 v1[i] = (int8_t)(x[kernel_read_u8(kernel_1_columns + i)]);
             }
         }
+        /* SquaredDistance (6 squares), Lookup (2 elements) */
         const int8_t *p = kernel_2_points;
         for (uint8_t i1 = 0; i1 < 2; i1++) {
             int16_t k = (int16_t)((int16_t)(kernel_2_distance(&p, v1, 3)) >> 6);
@@ -122,6 +124,7 @@ void kernel_scores(const kernel_input_t *x, kernel_score_t *out)
             v[i1] = (uint8_t)(kernel_read_u8(kernel_3_values + k));
         }
     }
+    /* MatVec (2 MAC, int16 sum) */
     const int8_t *w = kernel_4_weights;
     for (uint8_t i2 = 0; i2 < 1; i2++) {
         out[i2] = (int16_t)(kernel_4_dot8(kernel_read_i16(kernel_4_bias + i2), &w, v, 1));

@@ -108,6 +108,7 @@ void linear_scores(const linear_input_t *x, linear_score_t *out)
 {
     int8_t v[4];
     {
+        /* Narrow (4 elements) */
         for (uint8_t i = 0; i < 4; i++) {
             linear_int24_t v1 = (linear_int24_t)((linear_int24_t)((linear_int24_t)((linear_int24_t)x[i] * (linear_int24_t)linear_read_u16(linear_1_factor + i)) + 128) >> 8);
             if (v1 < (-128)) v1 = (-128);
@@ -115,6 +116,7 @@ void linear_scores(const linear_input_t *x, linear_score_t *out)
             v[i] = (int8_t)v1;
         }
     }
+    /* MatVec (12 MAC, int24 sum) */
     const int8_t *w = linear_2_weights;
     for (uint8_t i1 = 0; i1 < 3; i1++) {
         out[i1] = (int32_t)(linear_2_dot8(linear_read_i32(linear_2_bias + i1), &w, v, 1));

@@ -156,7 +156,8 @@ class Narrow(Elementwise):
         tables = {} if np.ndim(self.shift) == 0 else {"factor": Table.of_indices(self._factor)}
         for key, bound, needed in (("lo", self.lo, self._below), ("hi", self.hi, self._above)):
             if needed and np.ndim(bound) > 0:
-                tables[key] = Table.of(np.asarray(bound))
+                reached = np.clip(bound, self.type.lowest, self.type.highest)
+                tables[key] = Table.of(reached)
         return tables
 
     def element(self, c: Code, index: str, value: str) -> str:
