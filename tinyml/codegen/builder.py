@@ -62,7 +62,7 @@ LADDERS: dict[type, tuple[Any, ...]] = {
     SquaredDistance: (
         DistanceFormat(8, 8, 8),
         DistanceFormat(16, 8, 8),
-        DistanceFormat(16, 16, 8),
+        DistanceFormat(16, 8, 16),
         DistanceFormat(16, 16, 16),
     ),
     Decay: (DecayFormat(8, False), DecayFormat(8, True), DecayFormat(16, True)),

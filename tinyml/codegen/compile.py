@@ -237,13 +237,15 @@ class _Compiler:
     def _trial(self, levels: tuple[int, ...]) -> _Trial:
         """Judge a program by the share of rows decided otherwise, a regressor by its error.
 
-        Of two programs that decide alike the one with the smaller error is a little better.
+        Rows that a model was fitted on lie farther from its boundaries than others do, so the error
+        of the scores counts as well: 2.5 % of it as much as the share that is allowed.
         """
         program = self._program(levels)
         a = self._agreement(program, self.judged)
         if a.n_same is None:
             return _Trial(levels, program, a.relative_error)
-        loss = 1 - a.n_same / a.n_rows + 0.01 * min(1.0, a.relative_error)
+        otherwise, feared = 1 - a.n_same / a.n_rows, _LOSS_ALLOWED / 0.025 * a.relative_error
+        loss = max(otherwise, feared) + 0.01 * min(otherwise, feared)
         return _Trial(levels, program, loss)
 
     def _program(self, levels: tuple[int, ...]) -> Program:
@@ -284,14 +286,15 @@ def _promoted(levels: tuple[int, ...], highest: tuple[int, ...]) -> Iterator[tup
             yield (*levels[:k], level + 1, *levels[k + 1 :])
 
 
-def _bytes(program: Program) -> int:
-    return program.table_bytes + program.buffer_bytes + program.input.type.nbytes
+def _price(program: Program) -> float:
+    size = program.table_bytes + program.buffer_bytes + program.input.type.nbytes
+    return size + 0.1 * sum(op.work for op in program.ops)
 
 
 def _worth(now: _Trial, then: _Trial) -> float:
-    """Loss removed per byte of flash and RAM added; what adds none costs time at least."""
-    gain, size = now.loss - then.loss, _bytes(now.program)
-    cost = max(0, _bytes(then.program) - size) + 0.05 * size + 16
+    """Loss removed per price added: bytes of flash and RAM, and a little for time."""
+    gain, price = now.loss - then.loss, _price(now.program)
+    cost = max(0.0, _price(then.program) - price) + 0.02 * price + 16
     return gain / cost if gain > 0 else gain * cost
 
 

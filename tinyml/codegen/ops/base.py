@@ -142,6 +142,11 @@ class Op:
         return 0
 
     @property
+    def work(self) -> int:
+        """Bytes of arithmetic in one evaluation: a rough measure of time on an 8-bit chip."""
+        return self.type.size
+
+    @property
     def cost(self) -> str:
         """Work of one evaluation, counted in the op's own unit."""
         return f"{self.type.size} elements"

@@ -6,7 +6,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tinyml.codegen.fixed import Fixed, IntArray, arithmetic_ctype, index_ctype, rshift
+from tinyml.codegen.fixed import (
+    Fixed,
+    IntArray,
+    arithmetic_ctype,
+    ctype_bytes,
+    index_ctype,
+    rshift,
+    storage_ctype,
+)
 from tinyml.codegen.ops.base import Code, Op, Ref, Store, Table
 from tinyml.codegen.ops.elementwise import c_int
 from tinyml.codegen.ops.linear import carry, counting
@@ -55,6 +63,11 @@ class SquaredDistance(Op):
 
     def tables(self) -> dict[str, Table]:
         return {"points": Table.of(self.points.ravel())}
+
+    @property
+    def work(self) -> int:
+        widths = (self.x.type.ctype, storage_ctype(-(self._top**2), self._top**2))
+        return self.points.size * sum(2 * ctype_bytes(ctype) for ctype in widths)
 
     @property
     def cost(self) -> str:

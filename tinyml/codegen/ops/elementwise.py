@@ -276,6 +276,10 @@ class Interpolate(Elementwise):
         between = values[k] + rshift((values[k + 1] - values[k]) * r, self.bits)
         return np.asarray(np.where(x >> self.shift > k, values[-1], between))
 
+    @property
+    def work(self) -> int:
+        return 8 * self.type.size
+
     def tables(self) -> dict[str, Table]:
         return {"values": Table.of(self.values)}
 

@@ -74,6 +74,11 @@ class MatVec(Op):
         }
 
     @property
+    def work(self) -> int:
+        n = np.count_nonzero(self.weights) if self.sparse else self.weights.size
+        return int(n) * (ctype_bytes(self.product) + ctype_bytes(self.type.ctype))
+
+    @property
     def cost(self) -> str:
         n = np.count_nonzero(self.weights) if self.sparse else self.weights.size
         return f"{n} MAC, {self.accumulator.removesuffix('_t')} sum"
