@@ -117,10 +117,10 @@ def squared_distances(draw, x):
     n = x.type.size
     largest = int(np.sqrt((2**31 - 1) // n))
     limit = draw(st.sampled_from([127, min(largest, 4000), largest]))
-    scale, shift = draw(st.integers(0, 4)), draw(st.integers(0, 12))
+    scale = draw(st.integers(0, 4))
     point = min(x.type.magnitude, draw(st.sampled_from([127, 32767, 2**24])))
     points = draw(integers((draw(SIZES), n), -point, point))
-    return legal(lambda: SquaredDistance(x, points, scale, shift, limit))
+    return legal(lambda: SquaredDistance(x, points, scale, limit))
 
 
 @st.composite

@@ -49,7 +49,7 @@ def linear():
 def kernel():
     """Distances, a table, a sparse matrix, one score with a sign."""
     x = Gather(Input(5, np.array([2, 2, 2, 4, 4]), "int8_t"), np.array([2, 0, 1]))
-    distance = SquaredDistance(x, np.array([[1, 2, 3], [-40, 50, -60]]), 1, 2, 127)
+    distance = SquaredDistance(x, np.array([[1, 2, 3], [-40, 50, -60]]), 1, 127)
     decay = Lookup(distance, np.array([255, 90, 33, 12, 4, 0]), 0, 6, 8)
     weights = MatVec(decay, np.array([[0, -9]]), np.array([1234]), 12)
     return literal(weights, "sign")

@@ -27,7 +27,7 @@ from tinyml.codegen.fixed import (
 from tinyml.codegen.fold import Stage, View
 from tinyml.codegen.forests import ForestFormat, lower_forest, sum_frac, votes_frac
 from tinyml.codegen.graph import Affine, Decay, Floats, Forest, SquaredDistance
-from tinyml.codegen.ops import Input, Interpolate, Lookup, MatVec, Op, TreeWalk
+from tinyml.codegen.ops import Input, Interpolate, Lookup, MatVec, Narrow, Op, TreeWalk
 from tinyml.codegen.ops import SquaredDistance as SquaredDistanceOp
 from tinyml.codegen.products import AffineFormat, affine, narrow_together, run_between
 from tinyml.codegen.storage import EXP_TABLE_BYTES
@@ -231,18 +231,27 @@ def _threshold_extent(forest: Forest, view: View, n_features: int) -> Floats:
 
 def squared_distance(x: Op, raw: IntArray, points: Floats, reach: float, fmt: DistanceFormat) -> Op:
     """Return the ops of ‖x - p_j‖²; differences of `reach` and more may saturate."""
-    limit = 2 ** (fmt.vector_bits - 1) - 1
     seen = float(np.abs(x.type.to_float(raw)).max(initial=0))
-    beyond = float(np.abs(points).max()) + reach  # as far from every point as the kernel sees
-    x = narrow_together(x, limit, min(seen, beyond) if seen > 0 else beyond)
+    farthest = float(np.abs(points).max())
+    largest = 127 if fmt.difference_bits == 8 else isqrt((2**31 - 1) // points.shape[1]) - 1
+    wanted = min(reach, 2 * max(farthest, seen))  # no difference that matters is larger
+    x = _narrow_for_distance(x, min(seen, farthest + reach), wanted, largest, fmt)
     frac = x.type.scalar_frac
     point_frac = min(frac, grid(points, fmt.point_bits))
     point_limit = 2 ** (fmt.point_bits - 1) - 1
     rounded = to_raw(points, point_frac, -point_limit, point_limit)
-    largest = 127 if fmt.difference_bits == 8 else isqrt((2**31 - 1) // points.shape[1]) - 1
-    wanted = min(reach, 2 * max(float(np.abs(points).max()), seen))
-    shift = max(0, int(np.ceil(np.log2(max(1e-30, wanted) * 2.0**frac / largest))))
-    return SquaredDistanceOp(x, rounded, frac - point_frac, shift, largest)
+    return SquaredDistanceOp(x, rounded, frac - point_frac, largest)
+
+
+def _narrow_for_distance(
+    x: Op, seen: float, wanted: float, largest: int, fmt: DistanceFormat
+) -> Op:
+    """Put x on a grid on which it has its bits and differences have theirs."""
+    limit = 2 ** (fmt.vector_bits - 1) - 1
+    frac = min(x.type.scalar_frac, frac_for(seen, limit), frac_for(wanted, largest))
+    if frac == x.type.scalar_frac and x.type.magnitude <= limit:
+        return x
+    return Narrow(x, x.type.scalar_frac - frac, -limit, limit)
 
 
 def decay(x: Op, node: Decay, fmt: DecayFormat) -> Op:

@@ -28,7 +28,7 @@ _MOST_ROWS = 10_000
 _LARGEST_TABLE, _LARGEST_TABLES = 32_767, 60_000  # what the addresses of an AVR reach
 _LOSS_ALLOWED = 0.003  # share of held rows that may be decided otherwise than at 16 bits
 _ERROR_ALLOWED = 0.01  # of scores, relative to their spread
-_POOR = 0.1  # loss that is worth a warning
+_POOR = 0.1  # share of rows, or error of a regressor, that is worth a warning
 _FEW_ROWS = 200  # held; with fewer all rows are judged, or a single one would decide
 
 
@@ -170,11 +170,16 @@ def _check_board(program: Program, board: Any) -> None:
 
 
 class _Trial(NamedTuple):
-    """A program, the levels it was built with, and what it loses against the float model."""
+    """A program, the levels it was built with, what it loses and how far its scores are off.
+
+    The loss says when a program is good enough; the error, which changes smoothly, what to try
+    next.
+    """
 
     levels: tuple[int, ...]
     program: Program
     loss: float
+    error: float
 
 
 class _Compiler:
@@ -200,11 +205,11 @@ class _Compiler:
             found = self._search(self._trial(lowest), self._trial(highest))
         else:
             found = self._trial(lowest if bits == 8 else highest)
-        self._say_if_poor(found)
+        _say_if_poor(found.program)
         return found.program
 
     def _search(self, lowest: _Trial, highest: _Trial) -> _Trial:
-        """Promote one rung at a time what buys most agreement per byte, until it is enough."""
+        """Promote one rung at a time what buys most accuracy per byte, until it is enough."""
         found = lowest
         allowed = _ERROR_ALLOWED if self.classes is None else _LOSS_ALLOWED
         enough = max(allowed, highest.loss + allowed / 3)
@@ -213,15 +218,6 @@ class _Compiler:
             found = max(trials, key=lambda trial: _worth(found, trial))
         self._say_if_beyond_budget(found.program.table_bytes - lowest.program.table_bytes)
         return found
-
-    def _say_if_poor(self, found: _Trial) -> None:
-        """Warn where the integers do not follow the float model."""
-        if found.loss > _POOR:
-            warnings.warn(
-                f"The program {found.program.agreement.text}. Features may need more than the "
-                "format gives them: bring them to a common scale and offset before the model.",
-                stacklevel=4,
-            )
 
     def _say_if_beyond_budget(self, added: int) -> None:
         """Warn if widening took the estimator beyond its own `max_bytes`."""
@@ -243,10 +239,10 @@ class _Compiler:
         program = self._program(levels)
         a = self._agreement(program, self.judged)
         if a.n_same is None:
-            return _Trial(levels, program, a.relative_error)
+            return _Trial(levels, program, a.relative_error, a.relative_error)
         otherwise, feared = 1 - a.n_same / a.n_rows, _LOSS_ALLOWED / 0.025 * a.relative_error
         loss = max(otherwise, feared) + 0.01 * min(otherwise, feared)
-        return _Trial(levels, program, loss)
+        return _Trial(levels, program, loss, a.relative_error)
 
     def _program(self, levels: tuple[int, ...]) -> Program:
         source, scores = self.builder.build(levels)
@@ -279,6 +275,18 @@ class _Compiler:
         return Agreement(len(X), int((program.decide(scores) == decided).sum()), error)
 
 
+def _say_if_poor(program: Program) -> None:
+    """Warn where the integers do not follow the float model."""
+    a = program.agreement
+    lost = a.relative_error if a.n_same is None else 1 - a.n_same / a.n_rows
+    if lost > _POOR:
+        warnings.warn(
+            f"The program {a.text}. Features may need more than the format gives them: bring them "
+            "to a common scale and offset before the model.",
+            stacklevel=4,
+        )
+
+
 def _promoted(levels: tuple[int, ...], highest: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
     """Yield the levels with each one, that can be, one rung higher."""
     for k, (level, top) in enumerate(zip(levels, highest, strict=True)):
@@ -287,13 +295,14 @@ def _promoted(levels: tuple[int, ...], highest: tuple[int, ...]) -> Iterator[tup
 
 
 def _price(program: Program) -> float:
-    size = program.table_bytes + program.buffer_bytes + program.input.type.nbytes
-    return size + 0.1 * sum(op.work for op in program.ops)
+    """Count flash thrice, because 8-bit constants are what 8 bits were asked for."""
+    ram = program.buffer_bytes + program.input.type.nbytes
+    return 3 * program.table_bytes + ram + 0.1 * sum(op.work for op in program.ops)
 
 
 def _worth(now: _Trial, then: _Trial) -> float:
-    """Loss removed per price added: bytes of flash and RAM, and a little for time."""
-    gain, price = now.loss - then.loss, _price(now.program)
+    """Error removed per price added: bytes of flash and RAM, and a little for time."""
+    gain, price = now.error - then.error, _price(now.program)
     cost = max(0.0, _price(then.program) - price) + 0.02 * price + 16
     return gain / cost if gain > 0 else gain * cost
 

@@ -35,13 +35,22 @@ static inline int8_t kernel_next_i8(const int8_t **p)
 #endif
 }
 
+#if defined(__AVR__)
+__extension__ typedef __int24 kernel_int24_t;
+#else
+typedef int32_t kernel_int24_t;
+#endif
+
 /* The squared distance of x, n > 0 numbers, to the point at *p; steps *p past it. */
-static int16_t kernel_2_distance(const int8_t **p, const int8_t *x, uint8_t n)
+static kernel_int24_t kernel_2_distance(const int8_t **p, const int8_t *x, uint8_t n)
 {
-    int16_t sum = 0;
+    kernel_int24_t sum = 0;
     do {
-        int16_t d = (int16_t)((int16_t)((int16_t)((int16_t)*x++ - (int16_t)(int16_t)((int16_t)kernel_next_i8(p) * 2)) + 2) >> 2);
-        sum = (int16_t)(sum + (int16_t)((int16_t)d * (int16_t)d));
+        int16_t d = (int16_t)((int16_t)*x++ - (int16_t)((int16_t)kernel_next_i8(p) * 2));
+        if (d < (-128)) d = (-128);
+        if (d > 127) d = 127;
+        const int8_t e = (int8_t)d;
+        sum = (kernel_int24_t)(sum + (int16_t)((int16_t)e * (int16_t)e));
     } while (--n > 0);
     return sum;
 }
@@ -119,7 +128,7 @@ void kernel_scores(const kernel_input_t *x, kernel_score_t *out)
         /* SquaredDistance (6 squares), Lookup (2 elements) */
         const int8_t *p = kernel_2_points;
         for (uint8_t i1 = 0; i1 < 2; i1++) {
-            int16_t k = (int16_t)((int16_t)(kernel_2_distance(&p, v1, 3)) >> 6);
+            kernel_int24_t k = (kernel_int24_t)((kernel_int24_t)((kernel_int24_t)(kernel_2_distance(&p, v1, 3)) * 4) >> 8);
             if (k > 5) k = 5;
             v[i1] = (uint8_t)(kernel_read_u8(kernel_3_values + k));
         }

@@ -5,7 +5,8 @@ static ${sum} ${function}(const ${point} **p, const ${x} *x, ${count} n)
     do {
         ${wide} d = ${difference};
         ${clip}
-        sum = (${sum})(sum + (${square})((${square})d * (${square})d));
+        const ${narrow} e = (${narrow})d;
+        sum = (${sum})(sum + (${square})((${square})e * (${square})e));
     } while (--n > 0);
     return sum;
 }
