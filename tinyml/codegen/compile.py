@@ -28,6 +28,7 @@ _MOST_ROWS = 10_000
 _LARGEST_TABLE, _LARGEST_TABLES = 32_767, 60_000  # what the addresses of an AVR reach
 _LOSS_ALLOWED = 0.003  # share of held rows that may be decided otherwise than at 16 bits
 _ERROR_ALLOWED = 0.01  # of scores, relative to their spread
+_TELLING_ROWS = 20  # held; fewer say nothing of how well a program agrees
 _POOR = 0.1  # share of rows, or error of a regressor, that is worth a warning
 _FEW_ROWS = 200  # held; with fewer all rows are judged, or a single one would decide
 
@@ -279,7 +280,7 @@ def _say_if_poor(program: Program) -> None:
     """Warn where the integers do not follow the float model."""
     a = program.agreement
     lost = a.relative_error if a.n_same is None else 1 - a.n_same / a.n_rows
-    if lost > _POOR:
+    if lost > _POOR and a.n_rows >= _TELLING_ROWS:
         warnings.warn(
             f"The program {a.text}. Features may need more than the format gives them: bring them "
             "to a common scale and offset before the model.",
