@@ -26,10 +26,10 @@ from tinyml.codegen.program import N_SELFTEST_ROWS, Agreement, Program
 
 _MOST_ROWS = 10_000
 _LARGEST_TABLE, _LARGEST_TABLES = 32_767, 60_000  # what the addresses of an AVR reach
-_LOSS_ALLOWED = 0.003  # share of held rows that may be decided otherwise than at 16 bits
+_LOSS_ALLOWED = 0.003  # share of held rows that may be decided otherwise than in float
 _ERROR_ALLOWED = 0.01  # of scores, relative to their spread
 _TELLING_ROWS = 20  # held; fewer say nothing of how well a program agrees
-_POOR = 0.1  # share of rows, or error of a regressor, that is worth a warning
+_POOR = 0.1  # of the rows, or error of a regressor: worth a warning
 _FEW_ROWS = 200  # held; with fewer all rows are judged, or a single one would decide
 
 
