@@ -5,8 +5,10 @@ import re
 import numpy as np
 import pytest
 from instances import compiled
+from sklearn.linear_model import LinearRegression
 from test_c import PROGRAMS
 
+import tinyml
 from tinyml.codegen.export import header, selftest, sources
 
 REGRESSORS = ["linear_regression", "linear_several"]
@@ -211,3 +213,9 @@ def test_a_file_in_the_way(program, tmp_path):
 def test_everything_is_ascii():
     assert all(text.isascii() for text in sources(PROGRAMS["linear"](), "m").values())
     assert selftest(compiled("logistic_iris"), "m").isascii()
+
+
+def test_the_self_test_of_wide_rows_stays_addressable():
+    X = np.random.default_rng(0).normal(size=(60, 5000))
+    program = tinyml.compile(LinearRegression().fit(X, X[:, 0]), X, bits=8)
+    assert "#define WIDE_SELFTEST_N 6\n" in selftest(program, "wide")
