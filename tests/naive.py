@@ -32,6 +32,24 @@ def squared(scores, targets, weights):
     )
 
 
+def hinge(scores, labels, weights):
+    return np.mean(
+        [
+            w * max(0, 1 - row[0] if label else 1 + row[0])
+            for row, label, w in zip(scores, labels, weights, strict=True)
+        ]
+    )
+
+
+def multiclass_hinge(scores, labels, weights):
+    return np.mean(
+        [
+            w * max(0, 1 + max(s for c, s in enumerate(row) if c != label) - row[label])
+            for row, label, w in zip(scores, labels, weights, strict=True)
+        ]
+    )
+
+
 def largest(values, count):
     order = sorted(range(values.size), key=lambda i: (-abs(values.flat[i]), i))
     mask = np.zeros(values.size, dtype=bool)

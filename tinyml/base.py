@@ -3,13 +3,17 @@
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
-from sklearn.base import _fit_context
+import numpy as np
+from scipy.special import expit, softmax
+from sklearn.base import ClassifierMixin, _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import _check_sample_weight
 from threadpoolctl import threadpool_limits
 
 __all__ = [
     "Interval",
+    "ScoreClassifierMixin",
     "StrOptions",
     "_check_sample_weight",
     "_fit_context",
@@ -33,3 +37,69 @@ def progress(items: Iterable[T], description: str, *, verbose: bool | int) -> It
     from rich.progress import track
 
     return iter(track(items, description, console=Console(stderr=True)))
+
+
+def _gives_probabilities(estimator):
+    if estimator.loss == "cross_entropy":
+        return True
+    raise AttributeError(f"Probabilities are not available for loss={estimator.loss!r}")
+
+
+class ScoreClassifierMixin(ClassifierMixin):
+    """A classifier by the `_scores` of its model, one of which means two classes."""
+
+    def decision_function(self, X):
+        """Scores of the classes, or of the second class if there are two.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        scores : ndarray of shape (n_samples, n_classes) or (n_samples,)
+            The class of the highest score is predicted, of two the second if its score is
+            positive.
+        """
+        scores = self._scores(X)
+        return scores.ravel() if len(self.classes_) == 2 else scores
+
+    def predict(self, X):
+        """Predict classes.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,)
+            The predicted class of each row.
+        """
+        scores = self.decision_function(X)
+        return self.classes_[
+            scores.argmax(axis=1) if scores.ndim == 2 else (scores > 0).astype(int)
+        ]
+
+    @available_if(_gives_probabilities)
+    def predict_proba(self, X):
+        """Softmax of the scores, of two classes the logistic function of the one score.
+
+        Available for ``loss="cross_entropy"``, which fits exactly these.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        proba : ndarray of shape (n_samples, n_classes)
+            Probability of each class, in the order of `classes_`.
+        """
+        scores = self.decision_function(X)
+        if scores.ndim == 2:
+            return softmax(scores, axis=1)
+        return np.column_stack([expit(-scores), expit(scores)])

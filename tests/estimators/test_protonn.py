@@ -16,7 +16,7 @@ from sklearn.utils.estimator_checks import estimator_checks_generator
 
 from tinyml.codegen.storage import EXP_TABLE_BYTES, paper_bytes, table_bytes
 from tinyml.estimators import ProtoNNClassifier, ProtoNNRegressor, protonn
-from tinyml.training import losses
+from tinyml.training import losses, preparation
 
 FITTED = ["projection_", "prototypes_", "prototype_labels_", "gamma_", "loss_curve_"]
 
@@ -151,7 +151,7 @@ def test_constant_columns_are_ignored(small):
 def test_a_nearly_constant_column_stays_within_20_scales():
     X = np.zeros((1000, 1))
     X[0] = 5
-    _, scale = protonn._standardisation(X, np.ones(1000))
+    _, scale = preparation.standardisation(X, np.ones(1000))
     assert np.ptp(X / scale) == pytest.approx(20)
 
 
@@ -357,9 +357,9 @@ def test_class_weight_multiplies_sample_weight(small):
 
 def test_slices_follow_weighted_quantiles():
     y, weights = np.arange(10.0), np.array([11.0, *[1] * 9])
-    repeated = protonn._slices(np.repeat(y, weights.astype(int)), np.ones(20), n_slices=4)
+    repeated = preparation.slices(np.repeat(y, weights.astype(int)), np.ones(20), n_slices=4)
     np.testing.assert_array_equal(
-        protonn._slices(y, weights, n_slices=4), repeated[np.r_[0, 11:20]]
+        preparation.slices(y, weights, n_slices=4), repeated[np.r_[0, 11:20]]
     )
 
 

@@ -10,6 +10,8 @@ LOSSES = {
     "softmax_cross_entropy": 4,
     "logistic": 1,
     "squared": 3,
+    "hinge": 1,
+    "multiclass_hinge": 4,
 }
 
 

@@ -10,20 +10,17 @@ from numbers import Integral, Real
 from typing import ClassVar, NamedTuple
 
 import numpy as np
-from scipy.linalg import eigh
 from scipy.spatial.distance import cdist
-from scipy.special import expit, softmax
-from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.class_weight import compute_sample_weight
-from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ..base import (
     Interval,
+    ScoreClassifierMixin,
     StrOptions,
-    _check_sample_weight,
     _fit_context,
     blas_single_thread,
     progress,
@@ -31,7 +28,7 @@ from ..base import (
 from ..codegen.graph import Decay, Graph, Node, SquaredDistance
 from ..codegen.lower import lower
 from ..codegen.storage import EXP_TABLE_BYTES, max_nonzero, paper_bytes, smallest_bytes, table_bytes
-from ..training import clustering, losses
+from ..training import clustering, losses, preparation
 from ..training.optimizers import batches_per_epoch, descend, minibatches, views
 
 # ---------------------------------------------------------------------------------------------
@@ -133,32 +130,6 @@ class _Sizing(NamedTuple):
 # ---------------------------------------------------------------------------------------------
 
 
-def _standardisation(X, weights):
-    """Mean and scale of each column; the scale of a constant column is infinite.
-
-    No two values may end up more than 20 scales apart: a column that is nearly constant would
-    otherwise turn its few other values into outliers.
-    """
-    mean = np.average(X, axis=0, weights=weights)
-    deviation = np.sqrt(np.average((X - mean) ** 2, axis=0, weights=weights))
-    scale = np.maximum(deviation, np.ptp(X, axis=0) / 20)
-    return mean, np.where(scale > 1e-12 * np.abs(mean), scale, np.inf)
-
-
-def _supervised_projection(X, weights, groups, n_components):
-    """Linear discriminants of the groups, followed by directions of large variance."""
-    total = (X * weights[:, None]).T @ X
-    sums, mass = clustering.group_sums(X, weights, groups, groups.max() + 1)
-    between = (sums / mass[:, None]).T @ sums
-    within = total - between
-    n_features = X.shape[1]
-    within[np.diag_indices(n_features)] += 0.1 * np.trace(total) / n_features + 1e-6
-    chosen = (n_features - n_components, n_features - 1)
-    # a little of the total variance orders the directions in which the groups do not differ
-    vectors = eigh(between + 1e-3 * total, within, subset_by_index=chosen)[1]
-    return vectors.T[::-1] * np.sqrt(weights.sum())
-
-
 def _random_projection(n_components, n_features, rng):
     return rng.standard_normal((n_components, n_features)) / np.sqrt(n_features)
 
@@ -247,18 +218,6 @@ def _squared_distances(rows, centres):
     return np.maximum(distances, 0, out=distances)
 
 
-class _Jitter:
-    """Adds Gaussian noise to a batch, from a stock of draws entered at a random place."""
-
-    def __init__(self, scale, largest, rng):
-        self.rng = rng
-        self.stock = np.float32(scale) * rng.standard_normal(8 * largest, dtype=np.float32)
-
-    def __call__(self, X):
-        start = self.rng.integers(self.stock.size - X.size)
-        X += self.stock[start : start + X.size].reshape(X.shape)
-
-
 def _step_sizes(parameters, learning_rate):
     """A step of each parameter is relative to the size its array starts with.
 
@@ -314,7 +273,7 @@ class _ProtoNN(BaseEstimator):
         """
         rng = np.random.default_rng(check_random_state(self.random_state).randint(2**31))
         weights = weights / weights.mean()
-        mean, scale = _standardisation(X, weights)
+        mean, scale = preparation.standardisation(X, weights)
         X = np.ascontiguousarray((X - mean) / scale, dtype=np.float32)
         structure = self._structure(X.shape[1], targets.shape[1], groups, n_biases)
         start = self._start(X, groups, targets, weights, structure, rng)
@@ -350,7 +309,7 @@ class _ProtoNN(BaseEstimator):
     def _start(self, X, groups, targets, weights, structure, rng):
         """W, B, Z and log(gamma) before training."""
         if self.projection == "supervised":
-            W = _supervised_projection(
+            W = preparation.supervised_projection(
                 X, weights.astype(np.float32), groups, structure.n_components
             )
         else:
@@ -363,7 +322,9 @@ class _ProtoNN(BaseEstimator):
     def _train(self, start, X, y, weights, loss, structure, rng):
         batch_size = self._batch_size(len(X))
         n_batches = batches_per_epoch(len(X), batch_size)
-        jitter = _Jitter(self._noise(*X.shape), (len(X) // n_batches + 1) * X.shape[1], rng)
+        jitter = preparation.Jitter(
+            self._noise(*X.shape), (len(X) // n_batches + 1) * X.shape[1], rng
+        )
         objective = _Objective(start, X, y, weights.astype(np.float32), loss, jitter)
         epochs = (
             minibatches(len(X), batch_size, rng)
@@ -400,13 +361,7 @@ class _ProtoNN(BaseEstimator):
         return np.exp(-(self.gamma_**2) * distances) @ self.prototype_labels_
 
 
-def _gives_probabilities(estimator):
-    if estimator.loss == "cross_entropy":
-        return True
-    raise AttributeError(f"Probabilities are not available for loss={estimator.loss!r}")
-
-
-class ProtoNNClassifier(ClassifierMixin, _ProtoNN):
+class ProtoNNClassifier(ScoreClassifierMixin, _ProtoNN):
     """Nearest prototypes in a learned low-dimensional space, for classification.
 
     The scores of a row x are ``sum_j z_j exp(-gamma^2 ||W x - b_j||^2)`` [1]_.
@@ -577,7 +532,7 @@ class ProtoNNClassifier(ClassifierMixin, _ProtoNN):
         """
         X, y = validate_data(self, X, y, dtype=[np.float64, np.float32], ensure_min_samples=2)
         check_classification_targets(y)
-        X, y, weights = _present(X, y, sample_weight)
+        X, y, weights = preparation.present(X, y, sample_weight)
         weights = weights * compute_sample_weight(self.class_weight, y)
         self.classes_, codes = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
@@ -585,7 +540,7 @@ class ProtoNNClassifier(ClassifierMixin, _ProtoNN):
                 f"{type(self).__name__} needs rows of at least two classes. "
                 f"Got only the class {self.classes_[0]!r}."
             )
-        y, targets, loss = self._task(codes, _one_hot(codes, len(self.classes_)))
+        y, targets, loss = self._task(codes, preparation.one_hot(codes, len(self.classes_)))
         with blas_single_thread():
             self._fit_model(X, y, codes, targets, weights, loss)
         self._count_bytes()
@@ -601,62 +556,6 @@ class ProtoNNClassifier(ClassifierMixin, _ProtoNN):
         loss = losses.logistic if one_hot.shape[1] == 1 else losses.softmax_cross_entropy
         # scores of 5 make a class nearly certain; a start there trains much faster than one at 1
         return codes, 5 * one_hot, loss
-
-    def decision_function(self, X):
-        """Scores of the classes, or of the second class if there are two.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows.
-
-        Returns
-        -------
-        scores : ndarray of shape (n_samples, n_classes) or (n_samples,)
-            The class of the highest score is predicted, of two the second if its score is
-            positive.
-        """
-        scores = self._scores(X)
-        return scores.ravel() if len(self.classes_) == 2 else scores
-
-    def predict(self, X):
-        """Predict classes.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows.
-
-        Returns
-        -------
-        y : ndarray of shape (n_samples,)
-            The predicted class of each row.
-        """
-        scores = self.decision_function(X)
-        return self.classes_[
-            scores.argmax(axis=1) if scores.ndim == 2 else (scores > 0).astype(int)
-        ]
-
-    @available_if(_gives_probabilities)
-    def predict_proba(self, X):
-        """Softmax of the scores, of two classes the logistic function of the one score.
-
-        Available for ``loss="cross_entropy"``, which fits exactly these.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows.
-
-        Returns
-        -------
-        proba : ndarray of shape (n_samples, n_classes)
-            Probability of each class, in the order of `classes_`.
-        """
-        scores = self.decision_function(X)
-        if scores.ndim == 2:
-            return softmax(scores, axis=1)
-        return np.column_stack([expit(-scores), expit(scores)])
 
 
 class ProtoNNRegressor(RegressorMixin, _ProtoNN):
@@ -810,11 +709,11 @@ class ProtoNNRegressor(RegressorMixin, _ProtoNN):
         X, y = validate_data(
             self, X, y, dtype=[np.float64, np.float32], ensure_min_samples=2, y_numeric=True
         )
-        X, y, weights = _present(X, y, sample_weight)
+        X, y, weights = preparation.present(X, y, sample_weight)
         mean = np.average(y, weights=weights)
         scale = np.sqrt(np.average((y - mean) ** 2, weights=weights)) or 1.0
         targets = ((y - mean) / scale)[:, None]
-        groups = _slices(y, weights)
+        groups = preparation.slices(y, weights)
         with blas_single_thread():
             self._fit_model(
                 X, targets.astype(np.float32), groups, targets, weights, losses.squared, n_biases=1
@@ -841,31 +740,6 @@ class ProtoNNRegressor(RegressorMixin, _ProtoNN):
             The predicted value of each row.
         """
         return self._scores(X).ravel() + self.intercept_[0]
-
-
-def _present(X, y, sample_weight):
-    """Rows of positive weight and their weights."""
-    weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
-    if weights.all():
-        return X, y, weights
-    present = weights > 0
-    return X[present], y[present], weights[present]
-
-
-def _one_hot(codes, n_classes):
-    """1 for the class and 0 for the others; of two classes one column of -1 and 1."""
-    if n_classes == 2:
-        return 2.0 * codes[:, None] - 1
-    return np.eye(n_classes)[codes]
-
-
-def _slices(y, weights, n_slices=10):
-    """Group the values by weighted quantiles, as sliced inverse regression does (Li, 1991)."""
-    inner = np.arange(1, n_slices) / n_slices
-    order = np.argsort(y)
-    below = np.cumsum(weights[order])
-    edges = y[order][np.searchsorted(below, inner * below[-1])]
-    return np.unique(np.searchsorted(edges, y), return_inverse=True)[1]
 
 
 # ---------------------------------------------------------------------------------------------

@@ -56,3 +56,38 @@ def squared(scores, targets, weights, gradient):
             total += scale * error * error
             gradient[i, c] = 2 * scale * error
     return total
+
+
+@njit(cache=True)
+def hinge(scores, labels, weights, gradient):
+    """max(0, 1 - t s) of the one score s, with t = -1 for label 0 and 1 for label 1."""
+    n = scores.shape[0]
+    total = 0.0
+    for i in range(n):
+        sign = 2 * labels[i] - 1
+        slack = 1 - sign * scores[i, 0]
+        scale = weights[i] / n
+        gradient[i, 0] = -sign * scale if slack > 0 else 0.0
+        total += scale * max(slack, 0.0)
+    return total
+
+
+@njit(cache=True)
+def multiclass_hinge(scores, labels, weights, gradient):
+    """max(0, 1 + max_{c != label} s_c - s_label), of Crammer and Singer."""
+    n, n_classes = scores.shape
+    total = 0.0
+    for i in range(n):
+        label = labels[i]
+        rival = 1 if label == 0 else 0
+        for c in range(n_classes):
+            gradient[i, c] = 0.0
+            if c != label and scores[i, c] > scores[i, rival]:
+                rival = c
+        slack = 1 + scores[i, rival] - scores[i, label]
+        if slack > 0:
+            scale = weights[i] / n
+            gradient[i, rival] = scale
+            gradient[i, label] = -scale
+            total += scale * slack
+    return total
