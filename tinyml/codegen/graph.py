@@ -32,14 +32,14 @@ class Node:
         """Compute the node for a batch, ``(n_samples, size)``, from the values of its inputs."""
         raise NotImplementedError
 
-    def __add__(self, constant: Any) -> Node:
-        return Step(self, "add", constant)
+    def __add__(self, other: Any) -> Node:
+        return Sum(self, other) if isinstance(other, Node) else Step(self, "add", other)
 
     def __sub__(self, constant: Any) -> Node:
         return Step(self, "sub", constant)
 
-    def __mul__(self, constant: Any) -> Node:
-        return Step(self, "mul", constant)
+    def __mul__(self, other: Any) -> Node:
+        return Product(self, other) if isinstance(other, Node) else Step(self, "mul", other)
 
     def __truediv__(self, constant: Any) -> Node:
         return Step(self, "div", constant)
@@ -125,11 +125,16 @@ class Take(Node):
 
 @dataclass(frozen=True, eq=False)
 class Affine(Node):
-    """y = W x + b, with `weights` of shape (n_outputs, n_inputs)."""
+    """y = W x + b, with `weights` of shape (n_outputs, n_inputs).
+
+    Weights that were trained on a grid say so: ``weights * 2.0**grid`` are whole numbers of 8 bits,
+    with one `grid` or one for each column. They are kept as they are.
+    """
 
     x: Node
     weights: Floats
     bias: Any = 0.0
+    grid: Any = None
 
     def __post_init__(self) -> None:
         n_outputs = len(self.weights)
@@ -141,18 +146,24 @@ class Affine(Node):
     def inputs(self) -> tuple[Node, ...]:
         return (self.x,)
 
-    def __add__(self, constant: Any) -> Affine:
-        return Affine(self.x, self.weights, self.bias + constant)
+    def __add__(self, other: Any) -> Node:
+        if isinstance(other, Node):
+            return Sum(self, other)
+        return Affine(self.x, self.weights, self.bias + other, self.grid)
 
     def __sub__(self, constant: Any) -> Affine:
-        return Affine(self.x, self.weights, self.bias - constant)
+        return Affine(self.x, self.weights, self.bias - constant, self.grid)
 
-    def __mul__(self, constant: Any) -> Affine:
+    def __mul__(self, constant: Any) -> Node:
+        return Product(self, constant) if isinstance(constant, Node) else self.scaled(constant)
+
+    def scaled(self, constant: Any) -> Affine:
+        """Multiply every output by its constant."""
         factor = np.broadcast_to(np.asarray(constant, dtype=np.float64), (self.size,))
         return Affine(self.x, self.weights * factor[:, None], self.bias * factor)
 
     def __truediv__(self, constant: Any) -> Affine:
-        return self * (1.0 / np.asarray(constant, dtype=np.float64))
+        return self.scaled(1.0 / np.asarray(constant, dtype=np.float64))
 
     def evaluate(self, *values: Floats) -> Floats:
         result: Floats = values[0] @ self.weights.T + self.bias
@@ -161,10 +172,14 @@ class Affine(Node):
 
 @dataclass(frozen=True, eq=False)
 class SquaredDistance(Node):
-    """d_j = ‖x - p_j‖², with `points` of shape (n_points, n_inputs)."""
+    """d_j = ‖x - p_j‖², with `points` of shape (n_points, n_inputs).
+
+    Where `grid` is given, ``points * 2.0**grid`` are whole numbers of 8 bits.
+    """
 
     x: Node
     points: Floats
+    grid: int | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "size", len(self.points))
@@ -258,6 +273,165 @@ class Forest(Node):
         return scores
 
 
+@dataclass(frozen=True, eq=False)
+class _Pair(Node):
+    """An elementwise function of two nodes of one size."""
+
+    a: Node
+    b: Node
+
+    def __post_init__(self) -> None:
+        assert self.a.size == self.b.size, "elementwise operands must have one size"
+        object.__setattr__(self, "size", self.a.size)
+
+    @property
+    def inputs(self) -> tuple[Node, ...]:
+        return (self.a, self.b)
+
+
+class Sum(_Pair):
+    """y = a + b."""
+
+    def evaluate(self, *values: Floats) -> Floats:
+        return np.asarray(values[0] + values[1])
+
+
+class Product(_Pair):
+    """y = a ∘ b."""
+
+    def evaluate(self, *values: Floats) -> Floats:
+        return np.asarray(values[0] * values[1])
+
+
+@dataclass(frozen=True, eq=False)
+class Chosen(Node):
+    """y = W_k x + b_k with the whole number k = `index`; `weights` has shape (n, n_outputs, n_inputs).
+
+    `grid` as in `Affine`, one number.
+    """
+
+    x: Node
+    index: Node
+    weights: Floats
+    bias: Any = 0.0
+    grid: int | None = None
+
+    def __post_init__(self) -> None:
+        bias = np.broadcast_to(np.asarray(self.bias, dtype=np.float64), self.weights.shape[:2])
+        object.__setattr__(self, "bias", bias)
+        object.__setattr__(self, "size", self.weights.shape[1])
+
+    @property
+    def inputs(self) -> tuple[Node, ...]:
+        return (self.x, self.index)
+
+    def evaluate(self, *values: Floats) -> Floats:
+        x, k = values[0], values[1][:, 0].astype(np.intp)
+        return np.asarray(np.einsum("nij,nj->ni", self.weights[k], x) + self.bias[k])
+
+
+@dataclass(frozen=True, eq=False)
+class Child(Node):
+    """The child of node k in a complete binary tree of `n_nodes`: 2k + 1 where s > 0, else 2k + 2.
+
+    What would be beyond the last node is the last node.
+    """
+
+    k: Node
+    s: Node
+    n_nodes: int
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "size", 1)
+
+    @property
+    def inputs(self) -> tuple[Node, ...]:
+        return (self.k, self.s)
+
+    def evaluate(self, *values: Floats) -> Floats:
+        k, s = values
+        return np.minimum(2 * k + 1 + (s <= 0), self.n_nodes - 1)
+
+
+@dataclass(frozen=True, eq=False)
+class State(Node):
+    """What a `Scan` carries from step to step, zeros at first; whole numbers up to `largest`, if given."""
+
+    n: int
+    largest: int | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "size", self.n)
+
+
+@dataclass(frozen=True, eq=False)
+class Held(Node):
+    """A node from outside, the same in every step of a `Scan`."""
+
+    source: Node
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "size", self.source.size)
+
+
+@dataclass(frozen=True, eq=False)
+class Scan(Node):
+    """The last of `states` after `n_steps` times replacing each by its node of `results`.
+
+    The results are formulas in the states, in `Held` nodes and in nothing else.
+    """
+
+    states: tuple[State, ...]
+    results: tuple[Node, ...]
+    n_steps: int
+
+    def __post_init__(self) -> None:
+        order: list[Node] = []
+        for result in self.results:
+            _visit(result, order)
+        object.__setattr__(self, "body", tuple(order))
+        object.__setattr__(self, "size", self.states[-1].size)
+
+    body: tuple[Node, ...] = field(init=False)
+
+    @property
+    def held(self) -> tuple[Held, ...]:
+        """What the body reads from outside."""
+        return tuple(node for node in self.body if isinstance(node, Held))
+
+    @property
+    def inputs(self) -> tuple[Node, ...]:
+        return tuple(held.source for held in self.held)
+
+    def evaluate(self, *values: Floats) -> Floats:
+        return self.trace(*values)[1]
+
+    def trace(self, *values: Floats) -> tuple[dict[Node, Floats], Floats]:
+        """Return what every node of the body was in all steps, one step below the other, and the end."""
+        n_rows = len(values[0])
+        known: dict[Node, Floats] = dict(zip(self.held, values, strict=True))
+        known |= {state: np.zeros((n_rows, state.size)) for state in self.states}
+        seen: dict[Node, list[Floats]] = {node: [] for node in (*self.states, *self.body)}
+        for _ in range(self.n_steps):
+            for node in self.body:
+                if node.inputs:
+                    known[node] = node.evaluate(*(known[i] for i in node.inputs))
+            for node, steps in seen.items():
+                steps.append(known[node])
+            after = [known[result] for result in self.results]
+            known |= dict(zip(self.states, after, strict=True))
+        traced = {node: np.concatenate(steps) for node, steps in seen.items()}
+        return traced, known[self.states[-1]]
+
+
+def _visit(node: Node, order: list[Node]) -> None:
+    """Append a node to `order`, behind all that it reads."""
+    for source in node.inputs:
+        _visit(source, order)
+    if node not in order:
+        order.append(node)
+
+
 class Graph:
     """What one fitted model computes: from its features to a vector of scores.
 
@@ -285,23 +459,24 @@ class Graph:
         return self.values(X)[self.scores]
 
     def values(self, X: Any) -> dict[Node, Floats]:
-        """Compute every node for `X`, shape (n_samples, n_features)."""
+        """Compute every node for `X`, shape (n_samples, n_features).
+
+        Nodes inside a `Scan` have all samples of the first step, then all of the second, and so on.
+        """
         values: dict[Node, Floats] = {self.input: as_float(X)}
         for node in self.nodes()[1:]:
-            values[node] = node.evaluate(*(values[i] for i in node.inputs))
+            sources = [values[i] for i in node.inputs]
+            if isinstance(node, Scan):
+                traced, values[node] = node.trace(*sources)
+                values |= traced
+            else:
+                values[node] = node.evaluate(*sources)
         return values
 
     def nodes(self) -> list[Node]:
         """Return the nodes in order of evaluation, the input first."""
         order: list[Node] = [self.input]
-
-        def visit(node: Node) -> None:
-            for source in node.inputs:
-                visit(source)
-            if node not in order:
-                order.append(node)
-
-        visit(self.scores)
+        _visit(self.scores, order)
         return order
 
 
