@@ -96,3 +96,13 @@ def table_bytes(matrix, bits):
     count = 1 if max(entries) <= 255 else 2
     sparse = sum(count + n * (1 + value) for n in entries)
     return min(sparse, sum(len(row) for row in matrix) * value)
+
+
+def rounded(values, units, frac):
+    """Nearest points of the grid units * 2**-frac * {-127, ..., 127}; only zeros become zero."""
+    points = []
+    for value, unit in zip(values, units, strict=True):
+        step = unit / 2.0**frac
+        counts = [count for count in range(-127, 128) if (count == 0) == (value == 0)]
+        points.append(step * min(counts, key=lambda count: abs(count * step - value)))
+    return np.array(points)

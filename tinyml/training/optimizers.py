@@ -5,6 +5,8 @@ from numba import njit
 
 from .proximal import hard_threshold
 
+ROUNDING_BEGINS = 0.8
+
 
 @njit(cache=True)
 def adam_step(theta, gradient, mean, square, rates, step):
@@ -53,8 +55,12 @@ def batches_per_epoch(n_rows, batch_size):
     return max(1, round(n_rows / batch_size))
 
 
-def descend(theta, rates, objective, sparse, epochs, n_steps):
+def descend(theta, rates, objective, sparse, epochs, n_steps, quantised=()):
     """Minimise by Adam with an annealed step; return the mean loss of each epoch.
+
+    In the last fifth of training the quantised parts are rounded: the gradient at the rounded
+    values moves latent ones, which are rounded anew after each step (the straight-through
+    estimator; Courbariaux, Bengio & David, "BinaryConnect", 2015).
 
     Parameters
     ----------
@@ -71,22 +77,48 @@ def descend(theta, rates, objective, sparse, epochs, n_steps):
         The batches of each epoch.
     n_steps : int
         Number of batches in all epochs.
+    quantised : list of Grid, default=()
+        Parts of `theta` that shall end on a grid, which is chosen when rounding begins.
     """
+    latent = theta
     mean, square = np.zeros((2, theta.size), dtype=np.float32)
     alive = np.ones(theta.size, dtype=np.float32)
     curve, step = [], 0
     for batches in epochs:
         losses = []
         for rows in batches:
+            t, step = step / n_steps, step + 1
+            if t >= ROUNDING_BEGINS and latent is theta:
+                latent = _begin_rounding(theta, quantised)
             loss, gradient = objective(rows)
             losses.append(loss)
-            t, step = step / n_steps, step + 1
             sizes = np.float32(one_cycle(t)) * rates * alive
-            adam_step(theta, gradient, mean, square, sizes, step)
+            adam_step(latent, gradient, mean, square, sizes, step)
             if step % 10 == 0 or step == n_steps:
-                _thin(theta, alive, sparse, step / n_steps)
+                _thin(latent, alive, sparse, step / n_steps)
+            if latent is not theta:
+                _write(latent, theta, quantised)
         curve.append(float(np.mean(losses)))
+    if latent is theta:  # fewer steps than fifths
+        _begin_rounding(theta, quantised)
     return curve
+
+
+def _begin_rounding(theta, quantised):
+    """Choose the grids and round `theta` to them; return the latent values."""
+    if not quantised:
+        return theta
+    latent = theta.copy()
+    for grid in quantised:
+        grid.choose(latent)
+    _write(latent, theta, quantised)
+    return latent
+
+
+def _write(latent, theta, quantised):
+    theta[:] = latent
+    for grid in quantised:
+        grid.write(latent, theta)
 
 
 def _thin(theta, alive, sparse, t):

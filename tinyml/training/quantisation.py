@@ -1,0 +1,55 @@
+"""Rounding of parameters to the grids of 8-bit integers that they will be stored on."""
+
+import numpy as np
+from numba import njit
+
+from ..codegen import fixed
+
+BITS = 8
+LARGEST = 2 ** (BITS - 1) - 1
+
+
+class Grid:
+    """Values that a part of a flat vector may take: ``unit * 2**-frac * {-127, ..., 127}``.
+
+    Parameters
+    ----------
+    part : slice
+        Where the values are; with a start and a stop.
+    unit : float or array of the size of the part, default=1.0
+        Positive unit of each value.
+
+    Attributes
+    ----------
+    frac : int or None
+        Fractional bits, set by `choose`.
+    """
+
+    def __init__(self, part, unit=1.0):
+        self.part, self.unit, self.frac = part, np.asarray(unit, dtype=np.float64), None
+
+    def choose(self, theta):
+        """Take the finest grid that holds the values which the part has now."""
+        self.frac = fixed.grid(theta[self.part] / self.unit, BITS)
+        size = self.part.stop - self.part.start
+        self.steps = np.broadcast_to(np.ldexp(self.unit, -self.frac), size).astype(theta.dtype)
+
+    def write(self, latent, theta):
+        """Write the points of the grid nearest to the latent values; those off its ends saturate.
+
+        Zeros stay zero, and no other value becomes zero: the number of zeros is that of training.
+        """
+        _round(latent[self.part], self.steps, theta[self.part])
+
+    def integers(self, theta):
+        """Return the whole numbers, within ±127, that multiply the steps of the grid."""
+        return np.rint(theta[self.part] / self.steps).astype(np.int64)
+
+
+@njit(cache=True)
+def _round(values, steps, rounded):
+    for i in range(values.size):
+        count = np.rint(values[i] / steps[i])
+        if count == 0 and values[i] != 0:
+            count = np.sign(values[i])
+        rounded[i] = min(max(count, -LARGEST), LARGEST) * steps[i]
