@@ -1,0 +1,556 @@
+"""Bonsai: a shallow tree in a learned low-dimensional space, each of whose nodes predicts.
+
+    score(x) = sum_k (W_k z) * clip(V_k z, -1, 1) over the nodes k on the path of z = Z x + c
+
+This is equation 1 of Kumar et al. (2017), with the tanh of the paper's microcontrollers. Z, W, V
+and the hyperplanes theta that choose the path are learned together.
+Top to bottom: the size of a model, the tree and its gradient, the estimators.
+"""
+
+from numbers import Integral, Real
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+from numba import njit
+from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from ..base import (
+    Interval,
+    ScoreClassifierMixin,
+    StrOptions,
+    _fit_context,
+    blas_single_thread,
+    progress,
+)
+from ..codegen.storage import max_nonzero, paper_bytes, smallest_bytes, table_bytes
+from ..training import losses, preparation
+from ..training.optimizers import batches_per_epoch, descend, minibatches, views
+
+# ---------------------------------------------------------------------------------------------
+# The size of a model
+# ---------------------------------------------------------------------------------------------
+
+
+class _Structure(NamedTuple):
+    """How large the matrices are and how many of their entries may differ from zero."""
+
+    n_components: int
+    depth: int
+    kept_projection: int
+    kept_tree: int
+
+
+class _Sizing(NamedTuple):
+    """What data and parameters say about the size of a model; None is free to choose."""
+
+    n_features: int
+    n_outputs: int
+    n_components: int | None
+    depth: int | None
+    projection_density: float | None
+    tree_density: float | None
+
+    def unbounded(self):
+        """The structure where no size is asked for."""
+        n_components = min(self.n_components or 10, self.n_features)
+        depth = 3 if self.depth is None else self.depth
+        return self.structure(n_components, depth, n_components * self.n_features)
+
+    def within(self, available):
+        """The richest structure that leaves a third of `available` bytes to the projection.
+
+        Where there is none, the plainest; None if that does not fit either.
+        """
+        for richness in np.arange(40, -0.25, -0.25):
+            n_components, depth = self.pair(richness)
+            room = available - self.other_bytes(n_components, depth)
+            size = n_components * self.n_features
+            kept = max_nonzero((n_components, self.n_features), room, 1)
+            if kept >= self.least(n_components) and (3 * room >= available or kept == size):
+                break
+        fits = kept >= self.least(n_components)
+        return self.structure(n_components, depth, kept) if fits else None
+
+    def smallest_bytes(self):
+        """Bytes of the plainest structure."""
+        n_components, depth = self.pair(0)
+        shape = (n_components, self.n_features)
+        projection = smallest_bytes(shape, self.least(n_components), 1)
+        return projection + self.other_bytes(n_components, depth)
+
+    def pair(self, richness):
+        """Number of components and depth: given, or growing together with `richness`."""
+        n_components = int(np.clip(richness, 1, 28))
+        depth = int(np.clip(np.log2(max(richness, 1) / 5), 0, 3))
+        return (
+            min(self.n_components or n_components, self.n_features),
+            depth if self.depth is None else self.depth,
+        )
+
+    def least(self, n_components):
+        """Non-zeros that the projection must have: those asked for, else one per component."""
+        if self.projection_density is None:
+            return n_components
+        return max(1, round(self.projection_density * n_components * self.n_features))
+
+    def other_bytes(self, n_components, depth):
+        """Bytes of the tree and of the bias of the projection."""
+        kept = self.kept_tree(n_components, depth)
+        predictors = smallest_bytes((_n_nodes(depth) * self.n_outputs, n_components), kept, 1)
+        hyperplanes = np.ones((_n_internal(depth), n_components))
+        return 2 * predictors + table_bytes([hyperplanes, np.zeros(n_components)])
+
+    def kept_tree(self, n_components, depth):
+        """Non-zeros of W, and as many of V."""
+        size = _n_nodes(depth) * self.n_outputs * n_components
+        return size if self.tree_density is None else max(1, round(self.tree_density * size))
+
+    def structure(self, n_components, depth, kept):
+        if self.projection_density is not None:
+            kept = self.least(n_components)
+        return _Structure(n_components, depth, kept, self.kept_tree(n_components, depth))
+
+
+def _n_nodes(depth):
+    return 2 ** (depth + 1) - 1
+
+
+def _n_internal(depth):
+    return 2**depth - 1
+
+
+# ---------------------------------------------------------------------------------------------
+# The tree and its gradient
+# ---------------------------------------------------------------------------------------------
+
+
+@njit(cache=True)
+def _forward(products, sharpness, n_nodes, gates, reach, scores):
+    """Scores of a soft tree, whose nodes count as far as a row reaches them.
+
+    `products` (n, 2 n_nodes L + n_internal) are those of z with W, V and theta. Node k passes the
+    share (1 + gate) / 2 of what reaches it to node 2k+1 and the rest to node 2k+2, where
+    gate = tanh(sharpness_k theta_k z).
+    """
+    n, n_outputs = scores.shape
+    half = n_nodes * n_outputs
+    for i in range(n):
+        reach[i, 0] = 1.0
+        for k in range(sharpness.size):
+            gate = np.tanh(sharpness[k] * products[i, 2 * half + k])
+            gates[i, k] = gate
+            reach[i, 2 * k + 1] = reach[i, k] * np.float32(0.5) * (1 + gate)
+            reach[i, 2 * k + 2] = reach[i, k] * np.float32(0.5) * (1 - gate)
+        scores[i] = 0.0
+        for k in range(n_nodes):
+            for c in range(n_outputs):
+                j = k * n_outputs + c
+                bend = min(max(products[i, half + j], np.float32(-1.0)), np.float32(1.0))
+                scores[i, c] += reach[i, k] * products[i, j] * bend
+
+
+@njit(cache=True)
+def _backward(products, sharpness, n_nodes, gates, reach, d_scores, d_reach, leak):
+    """Overwrite `products` by the gradient; `leak` is the slope where a factor is clipped."""
+    n, n_outputs = d_scores.shape
+    half = n_nodes * n_outputs
+    for i in range(n):
+        for k in range(n_nodes):
+            total = np.float32(0.0)
+            for c in range(n_outputs):
+                j = k * n_outputs + c
+                w, v = products[i, j], products[i, half + j]
+                bend = min(max(v, np.float32(-1.0)), np.float32(1.0))
+                slope = np.float32(1.0) if bend == v else leak
+                total += d_scores[i, c] * w * bend
+                products[i, j] = d_scores[i, c] * reach[i, k] * bend
+                products[i, half + j] = d_scores[i, c] * reach[i, k] * w * slope
+            d_reach[k] = total
+        for k in range(sharpness.size - 1, -1, -1):
+            gate, left, right = gates[i, k], d_reach[2 * k + 1], d_reach[2 * k + 2]
+            d_reach[k] += np.float32(0.5) * ((1 + gate) * left + (1 - gate) * right)
+            d_gate = np.float32(0.5) * reach[i, k] * (left - right)
+            products[i, 2 * half + k] = d_gate * (1 - gate * gate) * sharpness[k]
+
+
+class _Objective:
+    """Loss of a batch and its gradient by the flat vector of Z, c, W, V and theta.
+
+    The tree is soft at first and hardens with every batch: `sharpness` grows exponentially from
+    `SOFT` to `HARD`, in units of the mean distance of the rows from each hyperplane.
+    """
+
+    SOFT, HARD, HARD_FROM = 0.3, 100.0, 0.8
+    LEAK = 0.1
+
+    def __init__(self, parameters, X, targets, weights, loss, jitter, n_steps):
+        self.theta = np.concatenate([part.ravel() for part in parameters]).astype(np.float32)
+        self.gradient = np.empty_like(self.theta)
+        self.shapes = [part.shape for part in parameters]
+        self.parameters = views(self.theta, self.shapes)
+        self.gradients = views(self.gradient, self.shapes)
+        Z, c, W, _, theta = parameters
+        self.n_nodes, self.n_outputs = W.shape[:2]
+        # W, V and theta follow each other: one matrix multiplies z
+        tree = [(Z.size,), (c.size,), (2 * self.n_nodes * self.n_outputs + len(theta), len(Z))]
+        self.tree, self.d_tree = views(self.theta, tree)[2], views(self.gradient, tree)[2]
+        self.sharpness = np.ones(len(theta), dtype=np.float32)
+        self.X, self.targets, self.weights = X, targets, weights
+        self.loss, self.jitter = loss, jitter
+        self.step, self.n_steps = 0, n_steps
+
+    def __call__(self, rows):
+        X = self.X[rows]
+        self.jitter(X)
+        Z, c = self.parameters[:2]
+        z = X @ Z.T
+        z += c
+        products = z @ self.tree.T
+        self._harden(products[:, products.shape[1] - self.sharpness.size :])
+        return self._descent(X, z, products, self.targets[rows], self.weights[rows]), self.gradient
+
+    def _harden(self, distances):
+        t = self.step / (self.HARD_FROM * self.n_steps)
+        self.step += 1
+        if distances.size:
+            mean = np.abs(distances).mean(axis=0) + np.float32(1e-12)
+            sharpness = self.SOFT * (self.HARD / self.SOFT) ** t if t < 1 else 1e6
+            self.sharpness = (sharpness / mean).astype(np.float32)
+
+    def _descent(self, X, z, products, targets, weights):
+        """The loss; the gradient is left in `self.gradient`."""
+        n = len(X)
+        gates = np.empty((n, self.sharpness.size), dtype=np.float32)
+        reach = np.empty((n, self.n_nodes), dtype=np.float32)
+        scores, d_scores = np.empty((2, n, self.n_outputs), dtype=np.float32)
+        _forward(products, self.sharpness, self.n_nodes, gates, reach, scores)
+        value = self.loss(scores, targets, weights, d_scores)
+        d_reach = np.empty(self.n_nodes, dtype=np.float32)
+        leak = np.float32(self.LEAK)
+        _backward(products, self.sharpness, self.n_nodes, gates, reach, d_scores, d_reach, leak)
+        np.dot(products.T, z, out=self.d_tree)
+        d_z = products @ self.tree
+        np.dot(d_z.T, X, out=self.gradients[0])
+        self.gradients[1][:] = d_z.sum(axis=0)
+        return value
+
+
+def _step_sizes(parameters, learning_rate):
+    """A step of each parameter is relative to the size its array starts with, c to that of z."""
+    sizes = [
+        np.full(part.size, learning_rate * (np.sqrt(np.mean(part**2)) if part.any() else 1.0))
+        for part in parameters
+    ]
+    return np.concatenate(sizes).astype(np.float32)
+
+
+def _sparse_parts(parameters, structure):
+    """Where Z, W and V are in the flat vector, each with its number of entries to keep."""
+    Z, c, W, V, _ = parameters
+    first = Z.size + c.size
+    return [
+        (slice(0, Z.size), structure.kept_projection),
+        (slice(first, first + W.size), structure.kept_tree),
+        (slice(first + W.size, first + W.size + V.size), structure.kept_tree),
+    ]
+
+
+# ---------------------------------------------------------------------------------------------
+# The estimators
+# ---------------------------------------------------------------------------------------------
+
+
+class _Bonsai(BaseEstimator):
+    """All but the targets, the loss and the reading of the scores."""
+
+    _parameter_constraints: ClassVar[dict] = {
+        "n_components": [Interval(Integral, 1, None, closed="left"), None],
+        "depth": [Interval(Integral, 0, 10, closed="both"), None],
+        "projection_density": [Interval(Real, 0, 1, closed="right"), None],
+        "tree_density": [Interval(Real, 0, 1, closed="right"), None],
+        "max_bytes": [Interval(Integral, 1, None, closed="left"), None],
+        "input_noise": [Interval(Real, 0, None, closed="left"), StrOptions({"auto"})],
+        "learning_rate": [Interval(Real, 0, None, closed="neither")],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
+        "n_restarts": [Interval(Integral, 1, None, closed="left")],
+        "verbose": ["verbose"],
+        "random_state": ["random_state"],
+    }
+
+    def _fit_model(self, X, y, groups, weights, loss, n_outputs, n_biases=0):
+        """Train on standardised columns and fold the standardisation into the result."""
+        rng = np.random.default_rng(check_random_state(self.random_state).randint(2**31))
+        weights = (weights / weights.mean()).astype(np.float32)
+        mean, scale = preparation.standardisation(X, weights)
+        X = np.ascontiguousarray((X - mean) / scale, dtype=np.float32)
+        structure = self._structure(X.shape[1], n_outputs, n_biases)
+        Z = preparation.supervised_projection(X, weights, groups, structure.n_components)
+        trained = [
+            self._train(Z, X, y, weights, loss, n_outputs, structure, rng)
+            for _ in range(self.n_restarts)
+        ]
+        _, (Z, c, self.W_, self.V_, self.theta_), self.loss_curve_ = min(
+            trained, key=lambda result: result[0]
+        )
+        self.n_iter_ = self.max_iter
+        self.projection_ = Z / scale
+        self.projection_bias_ = c - self.projection_ @ mean
+
+    def _structure(self, n_features, n_outputs, n_biases):
+        sizing = _Sizing(
+            n_features,
+            n_outputs,
+            self.n_components,
+            self.depth,
+            self.projection_density,
+            self.tree_density,
+        )
+        if self.max_bytes is None:
+            return sizing.unbounded()
+        fixed = table_bytes([np.zeros(n_biases)])
+        structure = sizing.within(self.max_bytes - fixed)
+        if structure is None:
+            raise ValueError(
+                f"The 'max_bytes' parameter of {type(self).__name__} must be at least "
+                f"{fixed + sizing.smallest_bytes()} for these data and the other parameters. "
+                f"Got {self.max_bytes} instead."
+            )
+        return structure
+
+    def _train(self, Z, X, y, weights, loss, n_outputs, structure, rng):
+        """Training loss of the finished tree, its matrices, and the mean loss of each pass."""
+        start = self._start(Z, n_outputs, structure.depth, rng)
+        batch_size = self._batch_size(len(X))
+        n_batches = batches_per_epoch(len(X), batch_size)
+        n_steps = self.max_iter * n_batches
+        jitter = preparation.Jitter(
+            self._noise(*X.shape), (len(X) // n_batches + 1) * X.shape[1], rng
+        )
+        objective = _Objective(start, X, y, weights, loss, jitter, n_steps)
+        epochs = (
+            minibatches(len(X), batch_size, rng)
+            for _ in progress(range(self.max_iter), type(self).__name__, verbose=self.verbose)
+        )
+        curve = descend(
+            objective.theta,
+            _step_sizes(start, self.learning_rate),
+            objective,
+            _sparse_parts(start, structure),
+            epochs,
+            n_steps,
+        )
+        parts = [part.astype(np.float64) for part in objective.parameters]
+        scores = _tree_scores(X @ parts[0].T + parts[1], *parts[2:]).astype(np.float32)
+        return loss(scores, y, weights, np.empty_like(scores)), parts, curve
+
+    def _start(self, Z, n_outputs, depth, rng):
+        """Z, c, W, V and theta before training."""
+        n_components = len(Z)
+        shape = (_n_nodes(depth), n_outputs, n_components)
+        W, V = rng.standard_normal((2, *shape)) / np.sqrt(n_components)
+        theta = rng.standard_normal((_n_internal(depth), n_components)) / np.sqrt(n_components)
+        return Z, np.zeros(n_components), W, V, theta
+
+    def _batch_size(self, n_rows):
+        return int(np.clip(n_rows // 10, 8, 128)) if self.batch_size == "auto" else self.batch_size
+
+    def _noise(self, n_rows, n_features):
+        if self.input_noise != "auto":
+            return self.input_noise
+        return min(0.5, 2 * np.sqrt(n_features / n_rows))
+
+    def _count_bytes(self, biases=()):
+        predictors = [node.reshape(-1, node.shape[2]) for node in (self.W_, self.V_)]
+        arrays = [self.projection_, *predictors, self.theta_, self.projection_bias_]
+        self.n_model_bytes_ = table_bytes([*arrays, *biases])
+        # the bias is the column of Z that multiplies a constant feature
+        projection = np.column_stack([self.projection_, self.projection_bias_])
+        self.paper_size_ = paper_bytes([projection, *predictors, self.theta_])
+
+    def _scores(self, X):
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=np.float64, reset=False)
+        z = X @ self.projection_.T + self.projection_bias_
+        return _tree_scores(z, self.W_, self.V_, self.theta_)
+
+
+def _tree_scores(z, W, V, theta):
+    """Sums of the predictions on the path of each row, node by node."""
+    scores = np.zeros((len(z), W.shape[1]))
+    rows = {0: np.arange(len(z))}
+    for k in range(len(W)):
+        here = rows.pop(k)
+        part = z[here]
+        scores[here] += (part @ W[k].T) * np.clip(part @ V[k].T, -1, 1)
+        if k < len(theta):
+            positive = part @ theta[k] > 0
+            rows[2 * k + 1], rows[2 * k + 2] = here[positive], here[~positive]
+    return scores
+
+
+class BonsaiClassifier(ScoreClassifierMixin, _Bonsai):
+    """A shallow tree in a learned low-dimensional space, for classification."""
+
+    _parameter_constraints: ClassVar[dict] = {
+        **_Bonsai._parameter_constraints,
+        "loss": [StrOptions({"cross_entropy", "hinge"})],
+        "class_weight": [dict, StrOptions({"balanced"}), None],
+    }
+
+    def __init__(
+        self,
+        n_components=None,
+        depth=None,
+        *,
+        projection_density=None,
+        tree_density=None,
+        max_bytes=None,
+        loss="cross_entropy",
+        input_noise="auto",
+        learning_rate=0.1,
+        max_iter=100,
+        batch_size="auto",
+        n_restarts=1,
+        class_weight=None,
+        verbose=False,
+        random_state=None,
+    ):
+        self.n_components = n_components
+        self.depth = depth
+        self.projection_density = projection_density
+        self.tree_density = tree_density
+        self.max_bytes = max_bytes
+        self.loss = loss
+        self.input_noise = input_noise
+        self.learning_rate = learning_rate
+        self.max_iter = max_iter
+        self.batch_size = batch_size
+        self.n_restarts = n_restarts
+        self.class_weight = class_weight
+        self.verbose = verbose
+        self.random_state = random_state
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y, sample_weight=None):
+        """Fit the model.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Training rows.
+        y : array-like of shape (n_samples,)
+            Their classes.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each row; a row of weight 0 counts as absent.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+        """
+        X, y = validate_data(self, X, y, dtype=[np.float64, np.float32], ensure_min_samples=2)
+        check_classification_targets(y)
+        X, y, weights = preparation.present(X, y, sample_weight)
+        weights = weights * compute_sample_weight(self.class_weight, y)
+        self.classes_, codes = np.unique(y, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise ValueError(
+                f"{type(self).__name__} needs rows of at least two classes. "
+                f"Got only the class {self.classes_[0]!r}."
+            )
+        n_outputs = 1 if len(self.classes_) == 2 else len(self.classes_)
+        with blas_single_thread():
+            self._fit_model(X, codes, codes, weights, self._loss(n_outputs), n_outputs)
+        self._count_bytes()
+        return self
+
+    def _loss(self, n_outputs):
+        if self.loss == "hinge":
+            return losses.hinge if n_outputs == 1 else losses.multiclass_hinge
+        return losses.logistic if n_outputs == 1 else losses.softmax_cross_entropy
+
+
+class BonsaiRegressor(RegressorMixin, _Bonsai):
+    """A shallow tree in a learned low-dimensional space, for regression."""
+
+    def __init__(
+        self,
+        n_components=None,
+        depth=None,
+        *,
+        projection_density=None,
+        tree_density=None,
+        max_bytes=None,
+        input_noise="auto",
+        learning_rate=0.1,
+        max_iter=100,
+        batch_size="auto",
+        n_restarts=1,
+        verbose=False,
+        random_state=None,
+    ):
+        self.n_components = n_components
+        self.depth = depth
+        self.projection_density = projection_density
+        self.tree_density = tree_density
+        self.max_bytes = max_bytes
+        self.input_noise = input_noise
+        self.learning_rate = learning_rate
+        self.max_iter = max_iter
+        self.batch_size = batch_size
+        self.n_restarts = n_restarts
+        self.verbose = verbose
+        self.random_state = random_state
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y, sample_weight=None):
+        """Fit the model.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Training rows.
+        y : array-like of shape (n_samples,)
+            Their values.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each row; a row of weight 0 counts as absent.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+        """
+        X, y = validate_data(
+            self, X, y, dtype=[np.float64, np.float32], ensure_min_samples=2, y_numeric=True
+        )
+        X, y, weights = preparation.present(X, y, sample_weight)
+        mean = np.average(y, weights=weights)
+        scale = np.sqrt(np.average((y - mean) ** 2, weights=weights)) or 1.0
+        targets = ((y - mean) / scale)[:, None].astype(np.float32)
+        groups = preparation.slices(y, weights)
+        with blas_single_thread():
+            self._fit_model(X, targets, groups, weights, losses.squared, 1, n_biases=1)
+        self.W_ *= scale
+        self.intercept_ = np.array([mean])
+        self._count_bytes([self.intercept_])
+        return self
+
+    def predict(self, X):
+        """Predict values.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows.
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,)
+            The predicted value of each row.
+        """
+        return self._scores(X).ravel() + self.intercept_[0]
