@@ -304,6 +304,33 @@ def test_no_more_prototypes_than_distinct_rows():
     assert len(model.prototypes_) == 4
 
 
+# --- 8 bits -----------------------------------------------------------------------------------
+
+
+def assert_whole(matrix, frac, atol=0.0):
+    counts = np.ldexp(matrix, frac)
+    np.testing.assert_allclose(counts, np.rint(counts), rtol=0, atol=atol)
+    assert 64 <= abs(counts).max() <= 127 + atol  # the finest grid, less what training shrinks
+
+
+@pytest.mark.parametrize("density", [0.2, 1.0])
+@pytest.mark.parametrize("model", [ProtoNNClassifier(), ProtoNNRegressor()])
+def test_matrices_are_on_their_grids(model, density):
+    rng = np.random.default_rng(0)
+    scales = 10.0 ** np.arange(-6, 6)
+    X = (rng.normal(size=(200, 12)) + 3) * scales
+    y = X @ (rng.normal(size=12) / scales) * 777
+    X = np.column_stack([X, np.full(200, 5.0)])
+    model.set_params(projection_density=density, max_iter=10, random_state=0)
+    model.fit(X, y > np.median(y) if hasattr(model, "loss") else y)
+    assert_whole(model.projection_, model.projection_grid_)
+    assert_whole(model.prototypes_ - model.origin_, model.prototypes_grid_, atol=1e-9)
+    assert_whole(model.prototype_labels_, model.labels_grid_)
+    np.testing.assert_allclose(model.origin_, model.projection_ @ X.mean(axis=0), rtol=1e-9)
+    assert not model.projection_[:, -1].any()
+    assert model.projection_grid_.shape == (13,)
+
+
 # --- weights ----------------------------------------------------------------------------------
 
 

@@ -9,7 +9,7 @@ from hypothesis.extra.numpy import arrays
 
 from tinyml.codegen import fixed
 from tinyml.training import optimizers
-from tinyml.training.quantisation import Grid
+from tinyml.training.quantisation import FoldedGrid, Grid
 
 UNITS = np.array([1, 0.75, 1.4, 1, 0.9])
 
@@ -56,6 +56,16 @@ def test_values_beyond_the_grid_saturate():
 
 def test_zeros_fit_any_grid():
     assert not round_once(np.zeros(5), Grid(slice(1, 6)))[1:-1].any()
+
+
+def test_quotients_are_whole_numbers_of_powers_of_two():
+    scale = np.array([1e-5, 3, 1e7, np.inf, 1])
+    grid = FoldedGrid(slice(1, 6), scale)
+    assert ((grid.unit > 0.7) & (grid.unit < 1.42)).all()
+    theta = round_once([0.3, -0.02, 0, 1, -0.7], grid)
+    quotients = grid.folded(theta)
+    np.testing.assert_allclose(quotients, theta[1:-1].astype(float) / scale, rtol=1e-6)
+    np.testing.assert_array_equal(np.ldexp(quotients, grid.folded_frac) % 1, 0)
 
 
 def descend(n_steps, quantised=(), sparse=(), target=(3, -0.1, 2, 0.5)):

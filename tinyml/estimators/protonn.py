@@ -6,6 +6,7 @@ The projection W is sparse; W, the prototypes b_j, their labels z_j and gamma ar
 Top to bottom: the size of a model, where training starts, its gradient, the estimators.
 """
 
+import itertools
 from numbers import Integral, Real
 from typing import ClassVar, NamedTuple
 
@@ -25,11 +26,12 @@ from ..base import (
     blas_single_thread,
     progress,
 )
-from ..codegen.graph import Decay, Graph, Node, SquaredDistance
+from ..codegen.graph import Affine, Decay, Graph, Node, SquaredDistance
 from ..codegen.lower import lower
 from ..codegen.storage import EXP_TABLE_BYTES, max_nonzero, paper_bytes, smallest_bytes, table_bytes
 from ..training import clustering, losses, preparation
 from ..training.optimizers import batches_per_epoch, descend, minibatches, views
+from ..training.quantisation import FoldedGrid
 
 # ---------------------------------------------------------------------------------------------
 # The size of a model
@@ -244,6 +246,17 @@ def _sparse_parts(parameters, structure):
     return parts
 
 
+def _grids(parameters, scale, unit):
+    """Grids of W, whose columns are divided by `scale` after training, of B, and of Z times `unit`.
+
+    gamma is no weight, but a factor of distances, and needs none.
+    """
+    W, B, Z, _ = parameters
+    ends = np.cumsum([0, W.size, B.size, Z.size])
+    parts = [slice(start, stop) for start, stop in itertools.pairwise(ends)]
+    return list(map(FoldedGrid, parts, [np.tile(scale, len(W)), 1.0, 1 / unit]))
+
+
 # ---------------------------------------------------------------------------------------------
 # The estimators
 # ---------------------------------------------------------------------------------------------
@@ -266,10 +279,11 @@ class _ProtoNN(BaseEstimator):
         "random_state": ["random_state"],
     }
 
-    def _fit_model(self, X, y, groups, targets, weights, loss, n_biases=0):
+    def _fit_model(self, X, y, groups, targets, weights, loss, unit=1.0, n_biases=0):
         """Train on standardised columns and fold the standardisation into the result.
 
-        `y` is what the loss compares scores with; `targets` are the scores of an ideal model.
+        `y` is what the loss compares scores with; `targets` are the scores of an ideal model, and
+        `unit` will multiply them.
         """
         rng = np.random.default_rng(check_random_state(self.random_state).randint(2**31))
         weights = weights / weights.mean()
@@ -277,11 +291,18 @@ class _ProtoNN(BaseEstimator):
         X = np.ascontiguousarray((X - mean) / scale, dtype=np.float32)
         structure = self._structure(X.shape[1], targets.shape[1], groups, n_biases)
         start = self._start(X, groups, targets, weights, structure, rng)
-        W, B, Z, log_gamma = self._train(start, X, y, weights, loss, structure, rng)
-        self.projection_ = W / scale
-        self.prototypes_ = B + self.projection_ @ mean
-        self.prototype_labels_ = Z
-        self.gamma_ = float(np.exp(log_gamma[0]))
+        grids = _grids(start, scale, unit)
+        theta = self._train(start, X, y, weights, loss, structure, grids, rng)
+        W, B, Z = (
+            grid.folded(theta).reshape(part.shape)
+            for grid, part in zip(grids, start[:3], strict=True)
+        )
+        self.projection_, self.prototype_labels_ = W, Z
+        self.origin_ = W @ mean
+        self.prototypes_ = B + self.origin_
+        self.gamma_ = float(np.exp(theta[-1]))
+        self.projection_grid_ = grids[0].folded_frac[: X.shape[1]]
+        self.prototypes_grid_, self.labels_grid_ = (int(grid.folded_frac) for grid in grids[1:])
 
     def _structure(self, n_features, n_outputs, groups, n_biases):
         sizing = _Sizing(
@@ -319,7 +340,8 @@ class _ProtoNN(BaseEstimator):
         Z = _average_targets(projected, B, weights, targets)
         return W, B, Z, np.log([_median_gamma(projected, B)])
 
-    def _train(self, start, X, y, weights, loss, structure, rng):
+    def _train(self, start, X, y, weights, loss, structure, grids, rng):
+        """The flat vector of W, B, Z and log(gamma) after training."""
         batch_size = self._batch_size(len(X))
         n_batches = batches_per_epoch(len(X), batch_size)
         jitter = preparation.Jitter(
@@ -337,9 +359,10 @@ class _ProtoNN(BaseEstimator):
             _sparse_parts(start, structure),
             epochs,
             self.max_iter * n_batches,
+            grids,
         )
         self.n_iter_ = self.max_iter
-        return [part.astype(np.float64) for part in objective.parameters]
+        return objective.theta
 
     def _batch_size(self, n_rows):
         return int(np.clip(n_rows // 10, 8, 128)) if self.batch_size == "auto" else self.batch_size
@@ -400,7 +423,8 @@ class ProtoNNClassifier(ScoreClassifierMixin, _ProtoNN):
         rises during the first tenth of training and then falls to zero by a cosine.
     max_iter : int, default=100
         Number of passes over the rows. Entries of sparse matrices become zero gradually between
-        0.1 and 0.6 of training, the rest goes on with the zeros fixed.
+        0.1 and 0.6 of training, the rest goes on with the zeros fixed. From 0.8 on all matrices
+        are rounded to 8 bits, as they are stored on a device, and learn to make up for it.
     batch_size : int or "auto", default="auto"
         Rows in a step; "auto" means a tenth of the rows, but at least 8 and at most 128.
     class_weight : dict, "balanced" or None, default=None
@@ -420,6 +444,14 @@ class ProtoNNClassifier(ScoreClassifierMixin, _ProtoNN):
         The z_j: one column per class, or a single one if there are two classes.
     gamma_ : float
         Width of the kernel; its square multiplies squared distances.
+    origin_ : ndarray of shape (n_components,)
+        The mean of the features, projected.
+    projection_grid_ : ndarray of shape (n_features,)
+        ``projection_ * 2.0**projection_grid_`` are whole numbers within ±127.
+    prototypes_grid_ : int
+        So are ``(prototypes_ - origin_) * 2.0**prototypes_grid_``, up to rounding of floats.
+    labels_grid_ : int
+        So are ``prototype_labels_ * 2.0**labels_grid_``.
     classes_ : ndarray of shape (n_classes,)
         The classes.
     n_features_in_ : int
@@ -591,7 +623,8 @@ class ProtoNNRegressor(RegressorMixin, _ProtoNN):
         rises during the first tenth of training and then falls to zero by a cosine.
     max_iter : int, default=100
         Number of passes over the rows. Entries of sparse matrices become zero gradually between
-        0.1 and 0.6 of training, the rest goes on with the zeros fixed.
+        0.1 and 0.6 of training, the rest goes on with the zeros fixed. From 0.8 on all matrices
+        are rounded to 8 bits, as they are stored on a device, and learn to make up for it.
     batch_size : int or "auto", default="auto"
         Rows in a step; "auto" means a tenth of the rows, but at least 8 and at most 128.
     verbose : bool or int, default=False
@@ -609,6 +642,14 @@ class ProtoNNRegressor(RegressorMixin, _ProtoNN):
         The z_j, in units of the target.
     gamma_ : float
         Width of the kernel; its square multiplies squared distances.
+    origin_ : ndarray of shape (n_components,)
+        The mean of the features, projected.
+    projection_grid_ : ndarray of shape (n_features,)
+        ``projection_ * 2.0**projection_grid_`` are whole numbers within ±127.
+    prototypes_grid_ : int
+        So are ``(prototypes_ - origin_) * 2.0**prototypes_grid_``, up to rounding of floats.
+    labels_grid_ : int
+        So are ``prototype_labels_ * 2.0**labels_grid_``.
     intercept_ : ndarray of shape (1,)
         c, the mean of the training values.
     n_features_in_ : int
@@ -716,9 +757,15 @@ class ProtoNNRegressor(RegressorMixin, _ProtoNN):
         groups = preparation.slices(y, weights)
         with blas_single_thread():
             self._fit_model(
-                X, targets.astype(np.float32), groups, targets, weights, losses.squared, n_biases=1
+                X,
+                targets.astype(np.float32),
+                groups,
+                targets,
+                weights,
+                losses.squared,
+                scale,
+                n_biases=1,
             )
-        self.prototype_labels_ *= scale
         self.intercept_ = np.array([mean])
         self._count_bytes([self.intercept_])
         return self
@@ -749,9 +796,11 @@ class ProtoNNRegressor(RegressorMixin, _ProtoNN):
 
 def _lower(model: _ProtoNN, x: Node) -> Node:
     """Write eq. 1 as a graph."""
-    projected = x @ model.projection_.T
-    kernel = Decay(SquaredDistance(projected, model.prototypes_), model.gamma_**2)
-    return kernel @ model.prototype_labels_
+    projected = Affine(x, model.projection_, -model.origin_, grid=model.projection_grid_)
+    points = model.prototypes_ - model.origin_
+    distance = SquaredDistance(projected, points, grid=model.prototypes_grid_)
+    kernel = Decay(distance, model.gamma_**2)
+    return Affine(kernel, model.prototype_labels_.T, grid=model.labels_grid_)
 
 
 @lower.register

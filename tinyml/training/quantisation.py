@@ -46,6 +46,36 @@ class Grid:
         return np.rint(theta[self.part] / self.steps).astype(np.int64)
 
 
+class FoldedGrid(Grid):
+    """A grid of values that are divided by a scale when training is over.
+
+    The quotients are on a grid again whose steps are powers of two: the unit of a value is its
+    scale over the power of two that is nearest as a factor.
+
+    Parameters
+    ----------
+    part : slice
+        Where the values are; with a start and a stop.
+    scale : float or array of the size of the part
+        Positive; what is divided by infinity becomes zero.
+    """
+
+    def __init__(self, part, scale):
+        self.finite = np.isfinite(scale)
+        scale = np.where(self.finite, scale, 1)
+        self.powers = np.rint(np.log2(scale)).astype(int)
+        super().__init__(part, np.ldexp(scale, -self.powers))
+
+    @property
+    def folded_frac(self):
+        """Fractional bits of each quotient."""
+        return self.frac + self.powers
+
+    def folded(self, theta):
+        """Return the quotients, in float64 and exactly on their grids."""
+        return np.ldexp(1.0 * self.finite * self.integers(theta), -self.folded_frac)
+
+
 @njit(cache=True)
 def _round(values, steps, rounded):
     for i in range(values.size):
