@@ -18,10 +18,10 @@ steps = st.one_of(
 
 
 def evaluate(stages, X):
-    value = np.asarray(X, dtype=np.float64)
+    values = [np.asarray(X, dtype=np.float64)]
     for stage in stages:
-        value = stage.evaluate(value)
-    return value
+        values.append(stage.evaluate(*(values[source + 1] for source in stage.sources)))
+    return values[-1]
 
 
 @pytest.mark.parametrize("name", INSTANCES)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from tinyml.codegen.fixed import (
     LARGEST_INPUT,
+    Fixed,
     IntArray,
     ctype_range,
     frac_for,
@@ -24,12 +25,42 @@ from tinyml.codegen.fixed import (
     storage_ctype,
     to_raw,
 )
-from tinyml.codegen.fold import Stage, View
+from tinyml.codegen.fold import Stage, View, fold
 from tinyml.codegen.forests import ForestFormat, lower_forest, sum_frac, votes_frac
-from tinyml.codegen.graph import Affine, Decay, Floats, Forest, SquaredDistance
-from tinyml.codegen.ops import Input, Interpolate, Lookup, MatVec, Narrow, Op, TreeWalk
+from tinyml.codegen.graph import (
+    Affine,
+    Child,
+    Chosen,
+    Decay,
+    Floats,
+    Forest,
+    Graph,
+    Held,
+    Node,
+    Product,
+    SquaredDistance,
+    State,
+    Sum,
+)
+from tinyml.codegen.graph import Scan as ScanNode
+from tinyml.codegen.ops import (
+    Add,
+    ChosenMatVec,
+    Input,
+    Interpolate,
+    Local,
+    Lookup,
+    MatVec,
+    Mul,
+    Narrow,
+    Op,
+    Scan,
+    TreeWalk,
+)
+from tinyml.codegen.ops import Child as ChildOp
 from tinyml.codegen.ops import SquaredDistance as SquaredDistanceOp
-from tinyml.codegen.products import AffineFormat, affine, narrow_together, run_between
+from tinyml.codegen.ops.scan import evaluate
+from tinyml.codegen.products import AffineFormat, affine, narrow_together
 from tinyml.codegen.storage import EXP_TABLE_BYTES
 
 _MAX_EXPONENT = 100  # of an input's power of two, well inside single precision
@@ -68,7 +99,19 @@ LADDERS: dict[type, tuple[Any, ...]] = {
     Decay: (DecayFormat(8, False), DecayFormat(8, True), DecayFormat(16, True)),
     Forest: (ForestFormat(8), ForestFormat(16)),
 }
+LADDERS[Chosen] = LADDERS[Affine]
 INPUT_LADDER = (8, 16, 32)
+
+_WIDEST = 2**15 - 1  # of states, and of the operands of a product of two variables
+_ROOM = 1.25  # of a state above what calibration rows reached
+
+_Value = tuple[Op, IntArray]  # an op and what it yields on the calibration rows
+_Built = tuple[_Value, ...]
+
+
+def _ladder(stage: Stage) -> tuple[Any, ...]:
+    """Return the formats of a stage, from cheap to fine; some have one only."""
+    return LADDERS.get(type(stage.node), (None,))
 
 
 @dataclass(frozen=True)
@@ -90,7 +133,7 @@ class Builder:
 
     Parameters
     ----------
-    stages : list of Stage
+    graph : Graph
     X : ndarray of shape (n_samples, n_features)
         Calibration rows; every range comes from them and saturates.
     input_range : InputRange
@@ -98,25 +141,24 @@ class Builder:
         Whether the scores are compared with one another (a classifier) or are the answer.
     """
 
-    stages: list[Stage]
+    graph: Graph
     X: NDArray[Any]
     input_range: InputRange
     votes: bool
-    _cache: dict[tuple[int, ...], tuple[Op, IntArray]] = field(default_factory=dict)
+    _cache: dict[tuple[int, ...], _Built] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Bring outputs that are not compared with one another to a common size.
 
         Each is multiplied by a power of two, which its own frac takes back at the end.
         """
+        self.stages = fold(self.graph)
+        self.values = self.graph.values(self.X)
         self._exponents: IntArray | None = None
         last = self.stages[-1].node
         if self.votes or last.size == 1 or not isinstance(last, Affine | Forest):
             return
-        value: Floats = self.X
-        for stage in self.stages:
-            value = stage.evaluate(value)
-        reach = np.abs(value).max(axis=0)
+        reach = np.abs(self.values[self.graph.scores]).max(axis=0)
         reach = np.where(reach > 0, reach, reach.max())
         self._exponents = np.floor(np.log2(reach.max() / reach)).astype(np.int64)
         scaled = _scaled(last, np.ldexp(1.0, self._exponents))
@@ -126,34 +168,40 @@ class Builder:
         """Return the highest rung of the input, of at most `bits` bits, and of every stage."""
         reals = [width for width in INPUT_LADDER if width <= bits]
         top = 0 if self.input_range.is_whole else len(reals) - 1
-        return (top, *(len(LADDERS[type(stage.node)]) - 1 for stage in self.stages))
+        return (top, *(len(_ladder(stage)) - 1 for stage in self.stages))
 
     def build(self, levels: Sequence[int]) -> tuple[Input, Op]:
         """Return the input op and the op that yields the scores, with the formats of `levels`."""
-        source, scores = self._built(tuple(levels[:1]))[0], self._built(tuple(levels))[0]
+        built = self._built(tuple(levels))
+        (source, _), (scores, _) = built[0], built[-1]
         assert isinstance(source, Input)
         if self._exponents is not None and isinstance(scores, MatVec | TreeWalk):
             scores = replace(scores, frac=scores.frac + self._exponents)
         return source, scores
 
-    def _built(self, levels: tuple[int, ...]) -> tuple[Op, IntArray]:
-        """Return the op after as many stages as there are levels, and its values on X.
+    def _built(self, levels: tuple[int, ...]) -> _Built:
+        """Return the input and as many stages as there are levels behind it, each with its values.
 
         What is built once serves every program that begins with the same levels.
         """
         if levels not in self._cache:
-            self._cache[levels] = self._build_last(levels)
+            before = self._built(levels[:-1]) if len(levels) > 1 else ()
+            self._cache[levels] = (*before, self._build_last(levels, before))
         return self._cache[levels]
 
-    def _build_last(self, levels: tuple[int, ...]) -> tuple[Op, IntArray]:
-        if len(levels) == 1:
+    def _build_last(self, levels: tuple[int, ...], before: _Built) -> tuple[Op, IntArray]:
+        if not before:
             source = self._input(levels[0])
             return source, to_raw(self.X, source.frac, source.type.lowest, source.type.highest)
-        x, raw = self._built(levels[:-1])
         position = len(levels) - 2
         stage = self.stages[position]
-        op = self._lower(x, raw, stage, LADDERS[type(stage.node)][levels[-1]], position)
-        return op, run_between(x, op, raw)
+        if isinstance(stage.node, ScanNode):
+            return self._scan(stage, before)
+        reads = [before[source + 1] for source in stage.sources]
+        if isinstance(stage.node, State | Held):
+            return self._local(stage.node, reads)
+        op = self._lower(reads, stage, _ladder(stage)[levels[-1]], position)
+        return op, evaluate([op], dict(reads))[0]
 
     def _input(self, level: int) -> Input:
         n = self.X.shape[1]
@@ -170,26 +218,69 @@ class Builder:
         first = self.stages[0]
         if not isinstance(first.node, Forest):
             return self.input_range.extent
-        reach = _threshold_extent(first.node, first.view, len(self.input_range.extent))
+        reach = _threshold_extent(first.node, first.views[0], len(self.input_range.extent))
         return np.where(reach > 0, reach, self.input_range.extent)
 
-    def _lower(self, x: Op, raw: IntArray, stage: Stage, fmt: Any, position: int) -> Op:
-        node = stage.node
+    def _lower(self, reads: Sequence[_Value], stage: Stage, fmt: Any, position: int) -> Op:
+        node, ((x, raw), *_) = stage.node, reads
         if isinstance(node, Affine):
-            return affine(x, raw, stage.view, node.weights, node.bias, fmt)
+            return affine(x, raw, stage.views[0], node.weights, node.bias, fmt, node.grid)
+        if isinstance(node, Chosen):
+            return chosen(reads, stage, node, fmt)
         if isinstance(node, SquaredDistance):
-            return squared_distance(x, raw, node.points, self._reach(position), fmt)
+            return squared_distance(x, raw, node, self._reach(position), fmt)
         if isinstance(node, Decay):
             return decay(x, node, fmt)
-        assert isinstance(node, Forest)
-        return self._forest(x, raw, stage, node, fmt)
+        if isinstance(node, Forest):
+            return self._forest(x, raw, stage, node, fmt)
+        (a, b), (view_a, view_b) = reads, stage.views
+        if isinstance(node, Child):
+            return ChildOp(operand(*a, view_a), operand(*b, view_b), node.n_nodes - 1)
+        if isinstance(node, Product):
+            return Mul(operand(*a, view_a), operand(*b, view_b))
+        assert isinstance(node, Sum)
+        return Add(*_aligned(operand(*a, view_a), operand(*b, view_b)))
+
+    # Repetition ----------------------------------------------------------------------------------
+
+    def _local(self, node: State | Held, reads: Sequence[_Value]) -> _Value:
+        """Return what a body begins from; the rows of all steps are below one another."""
+        scan = self._scan_of[node]
+        if isinstance(node, Held):
+            ((x, raw),) = reads
+            return Local(x.type), np.tile(raw, (scan.n_steps, 1))
+        if node.largest is not None:
+            local = Local(Fixed((node.size,), 0, 0, node.largest))
+        else:
+            after = self.values[scan.results[scan.states.index(node)]]
+            frac = frac_for(_ROOM * float(np.abs(after).max(initial=0)), _WIDEST)
+            local = Local(Fixed((node.size,), frac, -_WIDEST, _WIDEST))
+        t = local.type
+        return local, to_raw(self.values[node], t.frac, t.lo, t.hi)
+
+    def _scan(self, stage: Stage, before: _Built) -> _Value:
+        node, ops = stage.node, [before[source + 1][0] for source in stage.sources]
+        assert isinstance(node, ScanNode)
+        n = len(node.states)
+        states = tuple(op for op in ops[:n] if isinstance(op, Local))
+        held = tuple(op for op in ops[2 * n :] if isinstance(op, Local))
+        outside = [before[self.stages[k].sources[0] + 1] for k in stage.sources[2 * n :]]
+        results = tuple(map(_returned, ops[n : 2 * n], states))
+        op = Scan(tuple(x for x, _ in outside), held, states, results, node.n_steps)
+        return op, op.run(*(raw for _, raw in outside))
+
+    @cached_property
+    def _scan_of(self) -> dict[Node, ScanNode]:
+        """The scan to which each state and each held node belongs."""
+        scans = [stage.node for stage in self.stages if isinstance(stage.node, ScanNode)]
+        return {local: scan for scan in scans for local in (*scan.states, *scan.held)}
 
     def _forest(self, x: Op, raw: IntArray, stage: Stage, node: Forest, fmt: ForestFormat) -> Op:
         if not isinstance(x, Input):
             limit = ctype_range("int16_t" if fmt.bits > 8 else "int8_t")[1]
             x = narrow_together(x, limit, float(np.abs(x.type.to_float(raw)).max(initial=0)))
         frac = sum_frac(node, fmt.bits) if self._votes_frac is None else self._votes_frac
-        return lower_forest(x, node, stage.view, frac)
+        return lower_forest(x, node, stage.views[0], frac)
 
     @cached_property
     def _votes_frac(self) -> int | None:
@@ -197,10 +288,7 @@ class Builder:
         forest = self.stages[-1].node
         if not self.votes or not isinstance(forest, Forest):
             return None
-        value: Floats = self.X
-        for stage in self.stages[:-1]:
-            value = stage.evaluate(value)
-        seen = self.stages[-1].view.evaluate(value).astype(np.float32)
+        seen = self.values[forest.x].astype(np.float32)
         return votes_frac(forest, [tree.leaves(seen) for tree in forest.trees])
 
     def _reach(self, position: int) -> float:
@@ -212,7 +300,7 @@ class Builder:
 def _scaled(node: Affine | Forest, factor: Floats) -> Affine | Forest:
     """Multiply the outputs of a node."""
     if isinstance(node, Affine):
-        return node * factor
+        return node.scaled(factor)
     trees = tuple(replace(tree, value=tree.value * factor) for tree in node.trees)
     return Forest(node.x, trees, node.offset * factor)
 
@@ -226,18 +314,65 @@ def _threshold_extent(forest: Forest, view: View, n_features: int) -> Floats:
     return extent * (1 + 2.0**-6)  # room above the largest threshold, so that saturation passes it
 
 
+# Elementwise ----------------------------------------------------------------------------------
+
+
+def operand(x: Op, raw: IntArray, view: View) -> Op:
+    """Return x, limited as `view` says, in at most 16 bits: two of these have a product."""
+    _, _, lo, hi = view.as_clipped_affine()
+    lo, hi = float(lo.max(initial=-np.inf)), float(hi.min(initial=np.inf))
+    reach = float(np.abs(np.clip(x.type.to_float(raw), lo, hi)).max(initial=0))
+    frac = min(x.type.scalar_frac, frac_for(reach, _WIDEST))
+    ends = [_WIDEST if np.isinf(e) else int(to_raw(e, frac, -_WIDEST, _WIDEST)) for e in (-lo, hi)]
+    return _narrowed(x, frac, -ends[0], ends[1])
+
+
+def _narrowed(x: Op, frac: int, lo: int, hi: int) -> Op:
+    """Return x on another grid and within bounds; x itself where it is so already."""
+    t = x.type
+    if t.scalar_frac == frac and t.lowest >= lo and t.highest <= hi:
+        return x
+    return Narrow(x, t.scalar_frac - frac, lo, hi)
+
+
+def _aligned(a: Op, b: Op) -> tuple[Op, Op]:
+    """Bring two operands to the coarser grid of the two."""
+    frac = min(a.type.scalar_frac, b.type.scalar_frac)
+    return _narrowed(a, frac, -_WIDEST, _WIDEST), _narrowed(b, frac, -_WIDEST, _WIDEST)
+
+
+def _returned(result: Op, state: Op) -> Op:
+    """Give a result the format of the state it replaces."""
+    t = state.type
+    return _narrowed(result, t.scalar_frac, t.lowest, t.highest)
+
+
+def chosen(reads: Sequence[_Value], stage: Stage, node: Chosen, fmt: AffineFormat) -> Op:
+    """Return the product with one of several matrices, which share grid and width of the sum."""
+    (x, raw), index = reads[0], operand(*reads[1], stage.views[1])
+    n_choices, n_outputs, n_inputs = node.weights.shape
+    weights = node.weights.reshape(n_choices * n_outputs, n_inputs)
+    product = affine(x, raw, stage.views[0], weights, node.bias.ravel(), fmt, node.grid)
+    assert isinstance(product, MatVec)
+    parts = product.x, product.weights, product.bias, product.frac
+    return ChosenMatVec(*parts, index, n_choices)
+
+
 # Distances and kernels ---------------------------------------------------------------------------
 
 
-def squared_distance(x: Op, raw: IntArray, points: Floats, reach: float, fmt: DistanceFormat) -> Op:
+def squared_distance(
+    x: Op, raw: IntArray, node: SquaredDistance, reach: float, fmt: DistanceFormat
+) -> Op:
     """Return the ops of ‖x - p_j‖²; differences of `reach` and more may saturate."""
+    points = node.points
     seen = float(np.abs(x.type.to_float(raw)).max(initial=0))
     farthest = float(np.abs(points).max())
     largest = 127 if fmt.difference_bits == 8 else isqrt((2**31 - 1) // points.shape[1]) - 1
     wanted = min(reach, 2 * max(farthest, seen))  # no difference that matters is larger
     x = _narrow_for_distance(x, min(seen, farthest + reach), wanted, largest, fmt)
     frac = x.type.scalar_frac
-    point_frac = min(frac, grid(points, fmt.point_bits))
+    point_frac = min(frac, grid(points, fmt.point_bits) if node.grid is None else node.grid)
     point_limit = 2 ** (fmt.point_bits - 1) - 1
     rounded = to_raw(points, point_frac, -point_limit, point_limit)
     return SquaredDistanceOp(x, rounded, frac - point_frac, largest)

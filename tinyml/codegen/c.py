@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import resources
 from string import Template
@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tinyml.codegen.fixed import ctype_bytes, ctype_range, index_ctype
+from tinyml.codegen.layout import rides, shared
 from tinyml.codegen.ops.base import Elementwise, Op, Ref, Store, Table
-from tinyml.codegen.ops.elementwise import Input, c_int
+from tinyml.codegen.ops.elementwise import c_int
 
 if TYPE_CHECKING:
     from tinyml.codegen.program import Program
@@ -91,6 +92,7 @@ class Printer:
         self._position = {id(op): k for k, op in enumerate(program.ops)}
         self._tables = {id(op): op.tables() for op in program.ops}
         self._fragments: dict[str, str] = {}
+        self._arrays: dict[Op, str] = {}
 
     # What ops ask for ----------------------------------------------------------------------------
 
@@ -283,7 +285,8 @@ class Printer:
 
     def _scores(self, signature: str) -> str:
         with self._function(signature) as text:
-            self._produce(self.program.scores, self._store("out", self.program.scores))
+            scores = self.program.scores
+            self.compute([(scores, self._store("out", scores))], {self.program.input: "x"})
         return text[0]
 
     def _predict(self, signature: str) -> str:
@@ -301,26 +304,49 @@ class Printer:
             lambda i, value: self.line(f"{buffer}[{i}] = ({ctype}){_atom(value)};"), buffer
         )
 
-    def _produce(self, op: Op, store: Store, riders: tuple[Op, ...] = ()) -> None:
-        """Write what computes `op`; its source lives in a buffer only where it must.
+    def compute(self, targets: Sequence[tuple[Op, Store]], arrays: Mapping[Op, str]) -> None:
+        """Write what computes several ops, given the arrays that hold what they begin from."""
+        outer, self._arrays = self._arrays, {**self._arrays, **arrays}
+        for op in shared([op for op, _ in targets], self._arrays):
+            self._arrays[op] = self._filled(op)
+        for op, store in targets:
+            self._produce(op, store)
+        self._arrays = outer
 
-        An elementwise op rides on the store of its source. A buffer is declared before the block
-        that fills it, so that what filled it has gone out of scope when it is read.
+    def _filled(self, op: Op) -> str:
+        """Declare an array, fill it with an op, and return its name.
+
+        It is declared before the block that fills it, so that what filled it has gone out of scope
+        when it is read.
         """
-        (source,) = op.inputs
-        if isinstance(op, Elementwise) and not isinstance(source, Input):
-            fused = Store(lambda i, value: store(i, op.element(self, i, _atom(value))))
-            self._produce(source, fused, (op, *riders))
-            return
-        array = "x"
-        if not isinstance(source, Input):
-            array = self.fresh("v")
-            self.line(f"{source.type.ctype} {array}[{source.type.size}];")
-            with self.block(""):
-                self._produce(source, self._store(array, source))
-        steps = [f"{type(step).__name__} ({step.cost})" for step in (op, *riders)]
-        self.line(f"/* {', '.join(steps)} */")
-        op.emit(self, store, Ref(array))
+        array = self.fresh("v")
+        self.line(f"{op.type.ctype} {array}[{op.type.size}];")
+        with self.block(""):
+            self._produce(op, self._store(array, op))
+        return array
+
+    def _ref(self, op: Op) -> Ref:
+        return Ref(self._arrays[op] if op in self._arrays else self._filled(op))
+
+    def _produce(self, op: Op, store: Store, riders: tuple[Op, ...] = ()) -> None:
+        """Write what computes `op`, element by element into `store`."""
+        if op in self._arrays:
+            with self.loop("i", op.type.size) as i:
+                store(i, f"{self._arrays[op]}[{i}]")
+        elif rides(op, self._arrays):
+            assert isinstance(op, Elementwise)
+            others = [self._ref(other) for other in op.inputs[1:]]
+
+            def fused(i: str, value: str) -> None:
+                values = [_atom(value), *(other(i) for other in others)]
+                store(i, op.element(self, i, *values))
+
+            self._produce(op.inputs[0], Store(fused), (op, *riders))
+        else:
+            refs = [self._ref(source) for source in op.inputs]
+            steps = [f"{type(step).__name__} ({step.cost})" for step in (op, *riders)]
+            self.line(f"/* {', '.join(steps)} */")
+            op.emit(self, store, *refs)
 
     def _quantize(self, signatures: Iterator[str]) -> str:
         """Multiply by a power of two, clamp so that NaN cannot pass, round half up."""

@@ -19,7 +19,6 @@ import tinyml.codegen.lower_sklearn
 import tinyml.estimators  # noqa: F401  importing both registers every lowering
 from tinyml.base import blas_single_thread
 from tinyml.codegen.builder import Builder, range_of
-from tinyml.codegen.fold import fold
 from tinyml.codegen.graph import Graph, as_numeric, check_names, relative_error
 from tinyml.codegen.lower import describe, final_step, lowered
 from tinyml.codegen.program import N_SELFTEST_ROWS, Agreement, Program
@@ -197,7 +196,7 @@ class _Compiler:
         self.head = _head(self.classes, graph.scores.size)
         self.input_range = range_of(X[~is_held], declared)
         votes = self.classes is not None
-        self.builder = Builder(fold(graph), X[~is_held], self.input_range, votes)
+        self.builder = Builder(graph, X[~is_held], self.input_range, votes)
 
     def compile(self, bits: int | str) -> Program:
         highest = self.builder.top_levels(16 if bits == 16 else 32)

@@ -1,13 +1,14 @@
 """Graph → stages: elementwise steps are folded into the formulas around them.
 
-What stays is a chain of stages that each cost arithmetic on the chip. Between two stages lies at
-most a `View`: a choice of columns and a clipped affine map, still symbolic, which the next stage
-absorbs.
+What stays are stages that each cost arithmetic on the chip. Between two stages lies at most a
+`View`: a choice of columns and a clipped affine map, still symbolic, which the next stage absorbs.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,11 +17,14 @@ from numpy.typing import NDArray
 from tinyml.codegen.graph import (
     STEPS,
     Affine,
+    Chosen,
     Decay,
     Floats,
     Forest,
     Graph,
+    Held,
     Node,
+    Scan,
     SquaredDistance,
     Step,
     Take,
@@ -81,35 +85,28 @@ class View:
 
 @dataclass(frozen=True, eq=False)
 class Stage:
-    """One node that costs arithmetic, and how it sees the stage before it (or the input)."""
+    """One node that costs arithmetic, and how it sees the stages that it reads.
+
+    `sources` are positions in the list of stages, -1 is the input; to each belongs a view. A stage
+    inside a `Scan` comes before it, and after the stages of `State` and `Held` that it begins from.
+    """
 
     node: Node
-    view: View
+    sources: tuple[int, ...]
+    views: tuple[View, ...]
 
-    def evaluate(self, source: Floats) -> Floats:
-        """Compute the stage for a batch of its source."""
-        return self.node.evaluate(self.view.evaluate(source))
+    def evaluate(self, *sources: Floats) -> Floats:
+        """Compute the stage for a batch of its sources."""
+        return self.node.evaluate(
+            *(view.evaluate(source) for view, source in zip(self.views, sources, strict=True))
+        )
 
 
-@dataclass
-class _Chain:
-    stages: list[Stage] = field(default_factory=list)
-    view: View = field(default_factory=lambda: View(np.arange(0)))
-
-    @property
-    def is_settled(self) -> bool:
-        """Whether the view is the last stage, unchanged."""
-        if not self.stages or self.view.steps:
-            return False
-        return np.array_equal(self.view.columns, np.arange(self.stages[-1].node.size))
-
-    def push(self, node: Node) -> None:
-        self.stages.append(Stage(node, self.view))
-        self.view = View(np.arange(node.size))
+_Seen = tuple[int, View]
 
 
 def fold(graph: Graph) -> list[Stage]:
-    """Return the stages of a graph, the first one reading the input.
+    """Return the stages of a graph, each after those it reads.
 
     Examples
     --------
@@ -121,95 +118,169 @@ def fold(graph: Graph) -> list[Stage]:
     >>> [type(stage.node).__name__ for stage in fold(g)]
     ['Affine']
     """
-    chain = _Chain(view=View(np.arange(graph.input.size)))
-    for node in graph.nodes()[1:]:
+    return _Folding(graph).stages
+
+
+class _Folding:
+    """Goes through the nodes of a graph and remembers as what view of which stage each is seen."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.stages: list[Stage] = []
+        self.readers = _readers(graph)
+        self.frozen: set[int] = set()  # stages that more than one node sees
+        self.seen: dict[Node, _Seen] = {}
+        self._see(graph.input, (-1, _whole(graph.input)))
+        for node in graph.nodes()[1:]:
+            self._fold(node)
+        self.seen[graph.scores] = self._settled(graph.scores)
+
+    def _fold(self, node: Node) -> None:
         if isinstance(node, Take):
-            _take(chain, node)
+            seen = self._take(node)
         elif isinstance(node, Step):
-            _step(chain, node)
+            seen = self._step(node)
         elif isinstance(node, Affine):
-            _affine(chain, node)
+            seen = self._affine(node)
+        elif isinstance(node, SquaredDistance):
+            seen = self._distance(node)
+        elif isinstance(node, Scan):
+            seen = self._scan(node)
         else:
-            _other(chain, node)
-    _materialise(chain, graph.scores, unless=chain.is_settled)
-    return chain.stages
+            seen = self._push(node, *(read(self, x) for read, x in _reads(node)))
+        self._see(node, seen)
 
+    def _see(self, node: Node, seen: _Seen) -> None:
+        self.seen[node] = seen
+        if self.readers[node] > 1:
+            self.frozen.add(seen[0])
 
-def _identity(node: Node) -> Affine:
-    return Affine(node, np.eye(node.size))
+    def _push(self, node: Node, *reads: _Seen) -> _Seen:
+        sources, views = zip(*reads, strict=True) if reads else ((), ())
+        self.stages.append(Stage(node, tuple(sources), tuple(views)))
+        return len(self.stages) - 1, _whole(node)
 
+    # How a stage may see what it reads -----------------------------------------------------------
 
-def _last_affine(chain: _Chain) -> Affine | None:
-    """Return the stage whose rows may still change: the last one, if nothing clips behind it."""
-    if chain.stages and not chain.view.steps and isinstance(chain.stages[-1].node, Affine):
-        return chain.stages[-1].node
-    return None
+    def _as_it_is(self, node: Node) -> _Seen:
+        return self.seen[node]
 
+    def _settled(self, node: Node) -> _Seen:
+        """A stage, unchanged; where anything is pending, a product by 1 does it."""
+        position, view = self.seen[node]
+        pending = view.steps or position < 0 or not self._is_whole(position, view)
+        return self._put(node) if pending else (position, view)
 
-def _replace_last(chain: _Chain, node: Affine) -> None:
-    chain.stages[-1] = replace(chain.stages[-1], node=node)
-    chain.view = View(np.arange(node.size))
+    def _clipped(self, node: Node) -> _Seen:
+        """All of a stage or of the input, limited at most."""
+        position, view = self.seen[node]
+        only_clips = all(operation in _CLIPS for operation, _ in view.steps)
+        pending = position < 0 or not only_clips or not self._is_whole(position, view)
+        return self._put(node) if pending else (position, view)
 
+    def _put(self, node: Node) -> _Seen:
+        return self._push(Affine(node, np.eye(node.size)), self.seen[node])
 
-def _take(chain: _Chain, node: Take) -> None:
-    last = _last_affine(chain)
-    if last is None:
-        chain.view = chain.view.take(node.columns)
-    else:
+    def _is_whole(self, position: int, view: View) -> bool:
+        return np.array_equal(view.columns, np.arange(self.stages[position].node.size))
+
+    # Nodes that disappear, or change the stage before ---------------------------------------------
+
+    def _changeable(self, seen: _Seen) -> Affine | None:
+        """Return the stage if its rows may change: nothing clips it and nobody else reads it."""
+        position, view = seen
+        if position < 0 or view.steps or position in self.frozen:
+            return None
+        node = self.stages[position].node
+        return node if isinstance(node, Affine) else None
+
+    def _change(self, position: int, node: Node) -> _Seen:
+        self.stages[position] = replace(self.stages[position], node=node)
+        return position, _whole(node)
+
+    def _take(self, node: Take) -> _Seen:
+        position, view = seen = self.seen[node.x]
+        last = self._changeable(seen)
+        if last is None:
+            return position, view.take(node.columns)
         columns = node.columns
-        _replace_last(chain, Affine(last.x, last.weights[columns], last.bias[columns]))
+        rows = Affine(last.x, last.weights[columns], last.bias[columns], last.grid)
+        return self._change(position, rows)
+
+    def _step(self, node: Step) -> _Seen:
+        position, view = seen = self.seen[node.x]
+        last = self._changeable(seen)
+        if last is None or node.operation in _CLIPS:
+            return position, View(view.columns, (*view.steps, (node.operation, node.constant)))
+        operations: dict[str, Any] = {
+            "add": last.__add__,
+            "sub": last.__sub__,
+            "mul": last.scaled,
+            "div": last.__truediv__,
+        }
+        return self._change(position, operations[node.operation](node.constant))
+
+    def _affine(self, node: Affine) -> _Seen:
+        """Multiply two matrices where the product is no larger than the two factors."""
+        seen = self.seen[node.x]
+        last = self._changeable(seen)
+        if last is not None:
+            product = node.weights @ last.weights
+            if np.count_nonzero(product) <= np.count_nonzero(node.weights) + np.count_nonzero(
+                last.weights
+            ):
+                folded = Affine(last.x, product, node.weights @ last.bias + node.bias)
+                return self._change(seen[0], folded)
+        return self._push(node, seen)
+
+    def _distance(self, node: SquaredDistance) -> _Seen:
+        """Move the origin into the middle of the points, so that numbers get small."""
+        middle = (node.points.max(axis=0) + node.points.min(axis=0)) / 2
+        if node.grid is not None:
+            middle = np.ldexp(np.floor(np.ldexp(middle, node.grid)), -node.grid)
+        seen = self.seen[node.x]
+        if self._changeable(seen) is None:
+            seen = self._put(node.x)
+        last = self._changeable(seen)
+        assert last is not None
+        seen = self._change(seen[0], last - middle)
+        return self._push(SquaredDistance(node.x, node.points - middle, node.grid), seen)
+
+    def _scan(self, node: Scan) -> _Seen:
+        """Put the stages of the body before the stage that repeats them."""
+        for inner in (*node.states, *node.body):
+            if isinstance(inner, Held):
+                self._see(inner, self._push(inner, self._settled(inner.source)))
+            elif inner not in self.seen:
+                self._fold(inner)
+        parts = (*node.states, *node.results, *node.held)
+        return self._push(node, *(self._settled(part) for part in parts))
 
 
-def _step(chain: _Chain, node: Step) -> None:
-    last = _last_affine(chain)
-    if last is None or node.operation in _CLIPS:
-        chain.view = View(chain.view.columns, (*chain.view.steps, (node.operation, node.constant)))
-        return
-    operations: dict[str, Any] = {
-        "add": last.__add__,
-        "sub": last.__sub__,
-        "mul": last.__mul__,
-        "div": last.__truediv__,
-    }
-    _replace_last(chain, operations[node.operation](node.constant))
+_Read = Callable[[_Folding, Node], _Seen]
 
 
-def _affine(chain: _Chain, node: Affine) -> None:
-    """Multiply two matrices where the product is no larger than the two factors."""
-    last = _last_affine(chain)
-    if last is not None:
-        product = node.weights @ last.weights
-        if np.count_nonzero(product) <= np.count_nonzero(node.weights) + np.count_nonzero(
-            last.weights
-        ):
-            _replace_last(chain, Affine(last.x, product, node.weights @ last.bias + node.bias))
-            return
-    chain.push(node)
+def _reads(node: Node) -> list[tuple[_Read, Node]]:
+    """Return how a node reads its inputs."""
+    if isinstance(node, Decay):
+        return [(_Folding._settled, node.x)]
+    if isinstance(node, Forest):
+        return [(_Folding._as_it_is, node.x)]
+    if isinstance(node, Chosen):
+        return [(_Folding._as_it_is, node.x), (_Folding._clipped, node.index)]
+    return [(_Folding._clipped, x) for x in node.inputs]
 
 
-def _other(chain: _Chain, node: Node) -> None:
-    if isinstance(node, SquaredDistance):
-        _materialise(chain, node.x, unless=_last_affine(chain) is not None)
-        _centre(chain, node)
-    elif isinstance(node, Decay):
-        _materialise(chain, node.x, unless=chain.is_settled)
-        chain.push(node)
-    elif isinstance(node, Forest):
-        chain.push(node)
-    else:
-        raise AssertionError(f"{type(node).__name__} has no stage")
+def _whole(node: Node) -> View:
+    return View(np.arange(node.size))
 
 
-def _materialise(chain: _Chain, source: Node, *, unless: bool) -> None:
-    """Put a product by 1 before a stage that reads its source as it is, if anything is pending."""
-    if not unless:
-        chain.push(_identity(source))
-
-
-def _centre(chain: _Chain, node: SquaredDistance) -> None:
-    """Move the origin into the middle of the points: distances do not change, numbers get small."""
-    middle = (node.points.max(axis=0) + node.points.min(axis=0)) / 2
-    last = _last_affine(chain)
-    assert last is not None
-    _replace_last(chain, last - middle)
-    chain.push(SquaredDistance(node.x, node.points - middle))
+def _readers(graph: Graph) -> Counter[Node]:
+    """Count how many nodes read each node."""
+    readers: Counter[Node] = Counter()
+    for node in graph.nodes():
+        inner = (*node.body, *node.states) if isinstance(node, Scan) else ()
+        read_at_end = node.results if isinstance(node, Scan) else ()
+        for reader in (node, *inner):
+            readers.update(reader.inputs)
+        readers.update(read_at_end)
+    return readers

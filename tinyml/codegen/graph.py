@@ -305,9 +305,10 @@ class Product(_Pair):
 
 @dataclass(frozen=True, eq=False)
 class Chosen(Node):
-    """y = W_k x + b_k with the whole number k = `index`; `weights` has shape (n, n_outputs, n_inputs).
+    """y = W_k x + b_k, where k, a whole number, is the one element of `index`.
 
-    `grid` as in `Affine`, one number.
+    `weights` has shape (n_choices, n_outputs, n_inputs), `bias` (n_choices, n_outputs); `grid` is
+    as in `Affine`, one number.
     """
 
     x: Node
@@ -355,7 +356,10 @@ class Child(Node):
 
 @dataclass(frozen=True, eq=False)
 class State(Node):
-    """What a `Scan` carries from step to step, zeros at first; whole numbers up to `largest`, if given."""
+    """What a `Scan` carries from step to step: zeros at first.
+
+    Where `largest` is given they are whole numbers from 0 to it.
+    """
 
     n: int
     largest: int | None = None
@@ -407,7 +411,7 @@ class Scan(Node):
         return self.trace(*values)[1]
 
     def trace(self, *values: Floats) -> tuple[dict[Node, Floats], Floats]:
-        """Return what every node of the body was in all steps, one step below the other, and the end."""
+        """Return the values of all nodes of the body, step below step, and the last state."""
         n_rows = len(values[0])
         known: dict[Node, Floats] = dict(zip(self.held, values, strict=True))
         known |= {state: np.zeros((n_rows, state.size)) for state in self.states}

@@ -38,7 +38,13 @@ class AffineFormat:
 
 
 def affine(
-    x: Op, raw: IntArray, view: View, weights: Floats, bias: Floats, fmt: AffineFormat
+    x: Op,
+    raw: IntArray,
+    view: View,
+    weights: Floats,
+    bias: Floats,
+    fmt: AffineFormat,
+    grid: Any = None,
 ) -> Op:
     """Return the ops of ``weights @ view(x) + bias``: the cheapest that is accurate enough.
 
@@ -51,12 +57,19 @@ def affine(
     weights : ndarray of shape (n_outputs, n_columns)
     bias : ndarray of shape (n_outputs,)
     fmt : AffineFormat
+    grid : int or ndarray of shape (n_columns,), optional
+        Where given, ``weights * 2.0**grid`` are whole numbers, and these are what is stored.
     """
     a, b, lo, hi = view.as_clipped_affine()
     bias = bias + weights @ b
-    x, raw, weights, lo, hi = _columns(x, raw, view.columns, weights * a, lo, hi)
+    exponents = _scaled_grid(grid, a)
+    x, raw, weights, (lo, hi, exponents) = _columns(
+        x, raw, view.columns, weights * a, (lo, hi, exponents), fill=(-np.inf, np.inf, 0)
+    )
     x, raw, offset = _centred(x, raw)
     problem = _Product.of(x, raw, weights, lo - offset, hi - offset, bias + weights @ offset, fmt)
+    if np.all(np.isfinite(exponents)):
+        problem.grid = exponents.astype(np.int64)
     best: tuple[float, Op] | None = None
     for error, candidate in problem.candidates():
         if error <= fmt.tolerance:
@@ -82,23 +95,40 @@ def narrow_together(x: Op, limit: int, reach: float) -> Op:
     return Narrow(x, x.type.scalar_frac - frac, -limit, limit)
 
 
+def _scaled_grid(grid: Any, factor: Floats) -> Floats:
+    """Return the grid of each column once it is multiplied; NaN where no power of two does that."""
+    if grid is None:
+        return np.full(len(factor), np.nan)
+    with np.errstate(divide="ignore"):
+        mantissa, exponent = np.frexp(np.abs(factor))
+    return np.where(mantissa == 0.5, grid - (exponent - 1.0), np.nan)
+
+
 def _columns(
-    x: Op, raw: IntArray, columns: NDArray[np.intp], weights: Floats, lo: Floats, hi: Floats
-) -> tuple[Op, IntArray, Floats, Floats, Floats]:
-    """Spread the weights over all columns of x, or gather the used ones where that is smaller."""
+    x: Op,
+    raw: IntArray,
+    columns: NDArray[np.intp],
+    weights: Floats,
+    others: tuple[Floats, ...],
+    fill: tuple[float, ...],
+) -> tuple[Op, IntArray, Floats, tuple[Floats, ...]]:
+    """Spread the weights over all columns of x, or gather the used ones where that is smaller.
+
+    So are `others`, one number per column each, with `fill` where no column is used.
+    """
     size = x.type.size
     used = np.flatnonzero(np.any(weights != 0, axis=0))
     dense = 2 * np.count_nonzero(weights) > weights.size
     repeated = len(np.unique(columns[used])) < len(used)  # each may clip differently
     if repeated or (dense and (size - len(used)) * len(weights) > len(used) > 0):
         gather = Gather(x, columns[used])
-        return gather, gather.run(raw), weights[:, used], lo[used], hi[used]
+        return gather, gather.run(raw), weights[:, used], tuple(o[used] for o in others)
     spread = np.zeros((len(weights), size))
     spread[:, columns[used]] = weights[:, used]
-    ends = np.full(size, -np.inf), np.full(size, np.inf)
-    for end, bound in zip(ends, (lo, hi), strict=True):
-        end[columns[used]] = bound[used]
-    return x, raw, spread, *ends
+    ends = tuple(np.full(size, value, dtype=np.float64) for value in fill)
+    for end, other in zip(ends, others, strict=True):
+        end[columns[used]] = other[used]
+    return x, raw, spread, ends
 
 
 def _centred(x: Op, raw: IntArray) -> tuple[Op, IntArray, Floats]:
@@ -181,6 +211,7 @@ class _Product:
     clip: tuple[IntArray, IntArray] | None
     bias: Floats
     fmt: AffineFormat
+    grid: IntArray | None = None  # weights[:, j] * 2**grid[j] are whole numbers to be kept
 
     @classmethod
     def of(
@@ -227,6 +258,11 @@ class _Product:
 
     def candidates(self) -> Iterator[tuple[float, MatVec]]:
         """Yield spellings from cheap to dear, each with its error."""
+        if self.grid is not None and np.any(self.weights):
+            kept = [found for bits in _SUM_BITS for found in self._kept(self.grid, bits)]
+            yield from kept
+            if kept:
+                return
         plain = self._conditioned(self.x if self._as_is else self._uniform())
         for sum_bits in _SUM_BITS:
             yield from self._with(plain, sum_bits)
@@ -242,6 +278,25 @@ class _Product:
         if self.fmt.input_bits == 16:  # a large bias may leave the weights too few bits
             for coarser in (2, 4, 6, 8):
                 yield from self._with(self._conditioned(self._uniform(coarser)), 32)
+
+    def _kept(self, grid: IntArray, sum_bits: int) -> Iterator[tuple[float, MatVec]]:
+        """Yield the product with the very weights that lie on `grid`.
+
+        The sum then has one grid: columns are shifted to it.
+        """
+        fills = int((self.frac + grid - self._least_shift)[self.reach > 1].min(initial=2**10))
+
+        def conditioned(frac: int) -> _Conditioned | None:
+            shift = self.frac + grid - frac
+            if self._as_is and not shift.any():
+                return self._conditioned(self.x)
+            if np.all(shift == shift[0]):
+                return self._conditioned(self._narrow(int(shift[0]), self.limit))
+            u = self._shifted(shift)
+            exact = u is not None and np.all(np.asarray(u.op.type.frac) + grid == frac)
+            return u if exact else None
+
+        yield from self._best(conditioned, min(fills, int((self.frac + grid).max())), sum_bits)
 
     # One spelling --------------------------------------------------------------------------------
 

@@ -14,9 +14,11 @@ from sklearn.metrics import accuracy_score, r2_score
 
 from tinyml.codegen.fixed import LARGEST_INPUT, IntArray, ctype_bytes, index_ctype
 from tinyml.codegen.graph import Graph, as_numeric, check_names
-from tinyml.codegen.ops.base import Elementwise, Op
+from tinyml.codegen.layout import peak_bytes
+from tinyml.codegen.ops.base import Op
 from tinyml.codegen.ops.elementwise import Input
 from tinyml.codegen.ops.heads import ArgMax, Identity, Sign
+from tinyml.codegen.ops.scan import evaluate, in_order
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -85,7 +87,7 @@ class Program:
     selftest_rows: IntArray = field(default_factory=lambda: np.zeros((0, 0), dtype=np.int64))
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "ops", tuple(_in_order(self.scores)))
+        object.__setattr__(self, "ops", tuple(in_order([self.scores])))
         object.__setattr__(self, "head_op", HEADS[self.head](self.scores))
 
     ops: tuple[Op, ...] = field(init=False)
@@ -177,11 +179,7 @@ class Program:
         t = self.input.type
         if raw.dtype.kind not in "iu" or np.any((raw < t.lowest) | (raw > t.highest)):
             raise ValueError(f"The 'raw' parameter of run must hold integers of type {t.ctype}.")
-        value = np.asarray(raw, dtype=np.int64)
-        for op in self.ops[1:]:
-            value = op.run(value)
-            assert np.all((value >= op.type.lo) & (value <= op.type.hi)), f"{op} broke its bounds"
-        return value
+        return evaluate([self.scores], {self.input: np.asarray(raw, dtype=np.int64)})[0]
 
     def decide(self, scores: IntArray) -> IntArray:
         """Apply the head to a score array: exactly what ``<name>_predict`` returns.
@@ -288,7 +286,7 @@ class Program:
     @property
     def buffer_bytes(self) -> int:
         """Bytes of buffers alive at once inside ``<name>_predict``, the input row not counted."""
-        return self.scores.type.nbytes + _peak(self.scores)
+        return self.scores.type.nbytes + peak_bytes([self.scores], {self.input})
 
     def summary(self) -> str:
         """Return a table of the ops: format, storage, bytes and cost."""
@@ -352,20 +350,6 @@ class Program:
         from tinyml.codegen.export import export
 
         return export(self, path, name, kind)
-
-
-def _in_order(op: Op) -> list[Op]:
-    return [o for source in op.inputs for o in _in_order(source)] + [op]
-
-
-def _peak(op: Op) -> int:
-    """Bytes of buffers alive while `op` is computed, its own result not counted."""
-    (source,) = op.inputs
-    if isinstance(source, Input):
-        return op.scratch_bytes
-    if isinstance(op, Elementwise):
-        return _peak(source)
-    return source.type.nbytes + max(_peak(source), op.scratch_bytes)
 
 
 def _frac_text(op: Op) -> str:

@@ -2,22 +2,39 @@
 
 from tinyml.codegen.ops.base import Op, Store, Table
 from tinyml.codegen.ops.distance import SquaredDistance
-from tinyml.codegen.ops.elementwise import Gather, Input, Interpolate, Lookup, Narrow, Subtract
+from tinyml.codegen.ops.elementwise import (
+    Add,
+    Child,
+    Gather,
+    Input,
+    Interpolate,
+    Lookup,
+    Mul,
+    Narrow,
+    Subtract,
+)
 from tinyml.codegen.ops.heads import ArgMax, Identity, Sign
-from tinyml.codegen.ops.linear import MatVec
+from tinyml.codegen.ops.linear import ChosenMatVec, MatVec
+from tinyml.codegen.ops.scan import Local, Scan
 from tinyml.codegen.ops.trees import IntTree, TreeWalk
 
 __all__ = [
+    "Add",
     "ArgMax",
+    "Child",
+    "ChosenMatVec",
     "Gather",
     "Identity",
     "Input",
     "IntTree",
     "Interpolate",
+    "Local",
     "Lookup",
     "MatVec",
+    "Mul",
     "Narrow",
     "Op",
+    "Scan",
     "Sign",
     "SquaredDistance",
     "Store",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
@@ -99,6 +99,9 @@ class Code(Protocol):
     def routine(self, op: Op, fragment: str, **fields: str) -> str:
         """Print a fragment of the run time as a function that belongs to `op`; return its name."""
 
+    def compute(self, targets: Sequence[tuple[Op, Store]], arrays: Mapping[Op, str]) -> None:
+        """Write what computes several ops, given the arrays that hold what they begin from."""
+
 
 class Op:
     """One instruction of a Program.
@@ -111,6 +114,7 @@ class Op:
     registry: ClassVar[dict[str, type[Op]]] = {}
     inputs: tuple[Op, ...]
     type: Fixed
+    body: tuple[Op, ...] = ()  # ops that it executes itself, not in the order of the program
 
     def __init_subclass__(cls) -> None:
         if not cls.__name__.startswith("_"):
@@ -153,16 +157,18 @@ class Op:
 
 
 class _Elementwise(Op):
-    """An op whose element i depends on element i of its one input: it can ride on a store."""
+    """An op whose element i depends on element i of its inputs.
 
-    def element(self, c: Code, index: str, value: str) -> str:
+    It can ride on the store of the first, while the others lie in arrays.
+    """
+
+    def element(self, c: Code, index: str, *values: str) -> str:
         """Return the C expression of one element; statements it needs are written first."""
         raise NotImplementedError
 
     def emit(self, c: Code, store: Store, *args: Ref) -> None:
-        (x,) = args
         with c.loop("i", self.type.size) as i:
-            store(i, self.element(c, i, x(i)))
+            store(i, self.element(c, i, *(x(i) for x in args)))
 
 
 Elementwise = _Elementwise

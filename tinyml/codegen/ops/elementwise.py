@@ -78,9 +78,90 @@ class Subtract(Elementwise):
     def tables(self) -> dict[str, Table]:
         return {"offset": Table.of(self.offset)}
 
-    def element(self, c: Code, index: str, value: str) -> str:
+    def element(self, c: Code, index: str, *values: str) -> str:
+        (value,) = values
         working = c.ctype(self._working)
         return f"({working})(({working}){value} - ({working}){c.read(self, 'offset', index)})"
+
+
+@dataclass(eq=False)
+class Add(Elementwise):
+    """y_i = a_i + b_i, both on one grid."""
+
+    a: Op
+    b: Op
+
+    def __post_init__(self) -> None:
+        self.inputs = (self.a, self.b)
+        a, b = self.a.type, self.b.type
+        assert a.scalar_frac == b.scalar_frac, "summands must be aligned"
+        self.type = Fixed(a.shape, a.scalar_frac, a.lo + b.lo, a.hi + b.hi)
+        self._working = arithmetic_ctype(self.type.lowest, self.type.highest)
+
+    def run(self, *args: IntArray) -> IntArray:
+        return np.asarray(args[0] + args[1])
+
+    def element(self, c: Code, index: str, *values: str) -> str:
+        working, (a, b) = c.ctype(self._working), values
+        return f"({working})(({working}){a} + ({working}){b})"
+
+
+@dataclass(eq=False)
+class Mul(Elementwise):
+    """y_i = a_i b_i."""
+
+    a: Op
+    b: Op
+
+    def __post_init__(self) -> None:
+        self.inputs = (self.a, self.b)
+        a, b = self.a.type, self.b.type
+        ends = [np.asarray(x) * y for x in (a.lo, a.hi) for y in (b.lo, b.hi)]
+        lo, hi = (
+            np.minimum.reduce(np.broadcast_arrays(*ends)),
+            np.maximum.reduce(np.broadcast_arrays(*ends)),
+        )
+        self.type = Fixed(a.shape, np.asarray(a.frac) + b.frac, lo, hi)
+        self._working = arithmetic_ctype(self.type.lowest, self.type.highest)
+
+    def run(self, *args: IntArray) -> IntArray:
+        return np.asarray(args[0] * args[1])
+
+    @property
+    def work(self) -> int:
+        return 8 * self.type.size
+
+    def element(self, c: Code, index: str, *values: str) -> str:
+        working, (a, b) = c.ctype(self._working), values
+        return f"({working})(({working}){a} * ({working}){b})"
+
+
+@dataclass(eq=False)
+class Child(Elementwise):
+    """y = min(2k + 1, last) where s > 0, else min(2k + 2, last): one step down a complete tree."""
+
+    k: Op
+    s: Op
+    last: int
+
+    def __post_init__(self) -> None:
+        self.inputs = (self.k, self.s)
+        if self.k.type.size != 1 or self.k.type.lowest < 0:
+            raise ValueError("Child descends from one node, counted from 0")
+        self.type = Fixed((1,), 0, 0, self.last)
+        self._working = arithmetic_ctype(0, 2 * self.k.type.highest + 2)
+
+    def run(self, *args: IntArray) -> IntArray:
+        k, s = args
+        return np.asarray(np.minimum(2 * k + 1 + (s <= 0), self.last))
+
+    def element(self, c: Code, index: str, *values: str) -> str:
+        working, (k, s) = c.ctype(self._working), values
+        child = c.fresh("child")
+        c.line(f"{working} {child} = ({working})(2 * ({working}){k} + ({s} > 0 ? 1 : 2));")
+        if self.type.highest < 2 * self.k.type.highest + 2:
+            c.line(f"if ({child} > {c_int(self.last)}) {child} = {c_int(self.last)};")
+        return child
 
 
 @dataclass(eq=False)
@@ -160,7 +241,8 @@ class Narrow(Elementwise):
                 tables[key] = Table.of(reached)
         return tables
 
-    def element(self, c: Code, index: str, value: str) -> str:
+    def element(self, c: Code, index: str, *values: str) -> str:
+        (value,) = values
         working = c.ctype(self._working_ctype())
         expression = f"({working}){self._limited(c, value) if self._limits_first else value}"
         if np.ndim(self.shift) > 0:
@@ -226,7 +308,8 @@ class Lookup(Elementwise):
     def tables(self) -> dict[str, Table]:
         return {"values": Table.of(self.values)}
 
-    def element(self, c: Code, index: str, value: str) -> str:
+    def element(self, c: Code, index: str, *values: str) -> str:
+        (value,) = values
         working = c.ctype(self._working)
         x = f"({working}){value}"
         largest = self.x.type.magnitude
@@ -283,7 +366,8 @@ class Interpolate(Elementwise):
     def tables(self) -> dict[str, Table]:
         return {"values": Table.of(self.values)}
 
-    def element(self, c: Code, index: str, value: str) -> str:
+    def element(self, c: Code, index: str, *values: str) -> str:
+        (value,) = values
         working, product = c.ctype(self._working), c.ctype(self._product)
         z, k, y, end = c.fresh("z"), c.fresh("k"), c.fresh("y"), len(self.values) - 1
         largest = self.x.type.magnitude

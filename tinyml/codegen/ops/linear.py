@@ -84,20 +84,24 @@ class MatVec(Op):
         return f"{n} MAC, {self.accumulator.removesuffix('_t')} sum"
 
     def emit(self, c: Code, store: Store, *args: Ref) -> None:
-        (x,) = args
-        w, step = c.cursor(self, "weights")
+        self._rows(c, store, args[0].name, entry="0", row="")
+
+    def _rows(self, c: Code, store: Store, x: str, *, entry: str, row: str) -> None:
+        """Write the product of the rows from `row` on, whose weights begin with number `entry`."""
+        w, step = c.cursor(self, "weights", entry)
         if self.sparse:
-            gaps, step_gap = c.cursor(self, "gaps")
-            row = self._sparse_routine(c, step, step_gap)
+            gaps, step_gap = c.cursor(self, "gaps", entry)
+            routine = self._sparse_routine(c, step, step_gap)
         else:
-            row, passes = self._dense_routine(c, step)
+            routine, passes = self._dense_routine(c, step)
         with c.loop("i", self.type.size) as i:
-            start = c.read(self, "bias", i) if np.any(self.bias) else "0"
+            k = f"{row} + {i}" if row else i
+            start = c.read(self, "bias", k) if np.any(self.bias) else "0"
             if self.sparse:
-                n = c.read(self, "counts", i)
-                store(i, f"{row}({start}, &{w}, &{gaps}, {x.name}, {n})")
+                n = c.read(self, "counts", k)
+                store(i, f"{routine}({start}, &{w}, &{gaps}, {x}, {n})")
             else:
-                store(i, f"{row}({start}, &{w}, {x.name}, {passes})")
+                store(i, f"{routine}({start}, &{w}, {x}, {passes})")
 
     def _types(self, c: Code, step: str) -> dict[str, str]:
         return {
@@ -141,6 +145,58 @@ class MatVec(Op):
     @property
     def _multiply(self) -> str:
         return "muls" if self.x.type.ctype == "int8_t" else "mulsu"
+
+
+@dataclass(eq=False)
+class ChosenMatVec(MatVec):
+    """y = W_k x + b_k: one of several matrices, stored one after the other.
+
+    `weights` has shape (n_choices * n_outputs, n_inputs), `index` yields k.
+    """
+
+    index: Op
+    n_choices: int
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.inputs = (self.x, self.index)
+        if self.index.type.lowest < 0 or self.index.type.highest >= self.n_choices:
+            raise ValueError("the index of a chosen matrix must be proven to name one")
+        lo, hi = (np.reshape(end, (self.n_choices, -1)) for end in (self.type.lo, self.type.hi))
+        self.type = Fixed((lo.shape[1],), self.frac, lo.min(axis=0), hi.max(axis=0))
+
+    def run(self, *args: IntArray) -> IntArray:
+        x, k = args[0], args[1][:, 0]
+        shape = (self.n_choices, -1, self.weights.shape[1])
+        bias = np.reshape(self.bias, (self.n_choices, -1))
+        y = np.empty((len(x), self.type.size), dtype=np.int64)
+        for choice in np.unique(k):
+            rows = k == choice
+            y[rows] = matmul_exact(x[rows], self.weights.reshape(shape)[choice].T) + bias[choice]
+        return y
+
+    def tables(self) -> dict[str, Table]:
+        tables = super().tables()
+        if self.sparse:
+            counts = compressed_rows(self.weights)[2].reshape(self.n_choices, -1).sum(axis=1)
+            starts = np.concatenate([[0], np.cumsum(counts)[:-1]]).astype(np.int64)
+            tables["starts"] = Table.of_indices(starts)
+        return tables
+
+    @property
+    def work(self) -> int:
+        return super().work // self.n_choices
+
+    def emit(self, c: Code, store: Store, *args: Ref) -> None:
+        x, index = args
+        n_rows, k = self.type.size, c.fresh("k")
+        size = n_rows * self.weights.shape[1]
+        position = index_ctype(max(256, self.n_choices * size))
+        c.line(f"const {position} {k} = {index('0')};")
+        entry = c.read(self, "starts", k) if self.sparse else f"({position})({k} * {size}U)"
+        row = c.fresh("row")
+        c.line(f"const {position} {row} = ({position})({k} * {n_rows}U);")
+        self._rows(c, store, x.name, entry=entry, row=row)
 
 
 def counting(ctype: str) -> dict[str, str]:

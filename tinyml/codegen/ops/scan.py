@@ -1,0 +1,127 @@
+"""Repetition: the same ops again and again, on a state that they replace."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from tinyml.codegen.fixed import Fixed, IntArray
+from tinyml.codegen.layout import peak_bytes
+from tinyml.codegen.ops.base import Code, Op, Ref, Store
+
+
+@dataclass(eq=False)
+class Local(Op):
+    """What a body begins from: a state, or a value from outside."""
+
+    type: Fixed
+    inputs: tuple[Op, ...] = field(default=(), init=False)
+
+    def run(self, *args: IntArray) -> IntArray:
+        raise AssertionError("a local has the value that its scan gives it")
+
+    def emit(self, c: Code, store: Store, *args: Ref) -> None:
+        raise AssertionError("a local is an array of its scan; it is never computed")
+
+
+@dataclass(eq=False)
+class Scan(Op):
+    """The last of `states` after `n_steps` times replacing each by its result, zeros at first.
+
+    `results` are ops on the `states` and on `held`, the locals that stand for `sources`. Each has
+    the bounds of its state: what holds before a step holds after it.
+    """
+
+    sources: tuple[Op, ...]
+    held: tuple[Local, ...]
+    states: tuple[Local, ...]
+    results: tuple[Op, ...]
+    n_steps: int
+
+    def __post_init__(self) -> None:
+        self.inputs, self.body = self.sources, self.results
+        for state, result in zip(self.states, self.results, strict=True):
+            t, after = state.type, result.type
+            if np.any(after.lo < t.lo) or np.any(after.hi > t.hi) or np.any(after.frac != t.frac):
+                raise ValueError("a result must have the format of the state that it replaces")
+        self.type = self.states[-1].type
+
+    def run(self, *args: IntArray) -> IntArray:
+        n_rows = len(args[0])
+        known: dict[Op, IntArray] = dict(zip(self.held, args, strict=True))
+        values = [np.zeros((n_rows, s.type.size), dtype=np.int64) for s in self.states]
+        for _ in range(self.n_steps):
+            known |= dict(zip(self.states, values, strict=True))
+            values = evaluate(self.results, known)
+        return values[-1]
+
+    @property
+    def scratch_bytes(self) -> int:
+        """Bytes of the states, of what replaces them, and of the arrays of the body."""
+        states = sum(s.type.nbytes for s in self.states)
+        return 2 * states + peak_bytes(self.results, {*self.states, *self.held})
+
+    @property
+    def work(self) -> int:
+        return (self.n_steps - 1) * sum(op.work for op in in_order(self.results))
+
+    @property
+    def cost(self) -> str:
+        return f"{self.n_steps} steps"
+
+    def emit(self, c: Code, store: Store, *args: Ref) -> None:
+        arrays: dict[Op, str] = {h: x.name for h, x in zip(self.held, args, strict=True)}
+        for state in self.states:
+            arrays[state] = c.fresh("state")
+            c.line(f"{state.type.ctype} {arrays[state]}[{state.type.size}] = {{0}};")
+        with c.loop("t", self.n_steps):
+            self._step(c, arrays)
+        with c.loop("i", self.type.size) as i:
+            store(i, f"{arrays[self.states[-1]]}[{i}]")
+
+    def _step(self, c: Code, arrays: Mapping[Op, str]) -> None:
+        """Compute all results before the first of them replaces its state."""
+        after = [c.fresh("next") for _ in self.states]
+        for name, state in zip(after, self.states, strict=True):
+            c.line(f"{state.type.ctype} {name}[{state.type.size}];")
+        stores = [
+            Store(_assignment(c, name, state.type.ctype), name)
+            for name, state in zip(after, self.states, strict=True)
+        ]
+        c.compute(list(zip(self.results, stores, strict=True)), arrays)
+        for name, state in zip(after, self.states, strict=True):
+            with c.loop("i", state.type.size) as i:
+                c.line(f"{arrays[state]}[{i}] = {name}[{i}];")
+
+
+def _assignment(c: Code, name: str, ctype: str) -> Callable[[str, str], None]:
+    return lambda i, value: c.line(f"{name}[{i}] = ({ctype})({value});")
+
+
+def evaluate(targets: Iterable[Op], known: Mapping[Op, IntArray]) -> list[IntArray]:
+    """Execute what computes `targets`, beginning with the values that are `known`."""
+    values = dict(known)
+
+    def value(op: Op) -> IntArray:
+        if op not in values:
+            result = values[op] = op.run(*(value(source) for source in op.inputs))
+            assert np.all((result >= op.type.lo) & (result <= op.type.hi)), f"{op} broke its bounds"
+        return values[op]
+
+    return [value(op) for op in targets]
+
+
+def in_order(targets: Iterable[Op]) -> list[Op]:
+    """Return `targets` and all that they are computed from, each once and after what it reads."""
+    order: dict[Op, None] = {}
+
+    def visit(op: Op) -> None:
+        for source in (*op.inputs, *op.body):
+            visit(source)
+        order.setdefault(op)
+
+    for op in targets:
+        visit(op)
+    return list(order)
