@@ -106,3 +106,32 @@ def rounded(values, units, frac):
         counts = [count for count in range(-127, 128) if (count == 0) == (value == 0)]
         points.append(step * min(counts, key=lambda count: abs(count * step - value)))
     return np.array(points)
+
+
+def bonsai_scores(z, W, V, theta):
+    """Equation 1 of the Bonsai paper with the clipped tanh, one row after the other."""
+    scores = np.zeros((len(z), W.shape[1]))
+    for i, row in enumerate(z):
+        k = 0
+        while k < len(W):
+            for c in range(W.shape[1]):
+                scores[i, c] += (W[k, c] @ row) * max(-1, min(1, V[k, c] @ row))
+            child = 2 * k + 1 if k < len(theta) and theta[k] @ row > 0 else 2 * k + 2
+            k = child
+    return scores
+
+
+def soft_bonsai_scores(z, W, V, theta, sharpness):
+    """The same where every node passes a share of each row to either child."""
+    scores = np.zeros((len(z), W.shape[1]))
+    for i, row in enumerate(z):
+        for k in range(len(W)):
+            share, child = 1.0, k
+            while child > 0:
+                parent = (child - 1) // 2
+                gate = math.tanh(sharpness[parent] * (theta[parent] @ row))
+                share *= (1 + gate if child == 2 * parent + 1 else 1 - gate) / 2
+                child = parent
+            for c in range(W.shape[1]):
+                scores[i, c] += share * (W[k, c] @ row) * max(-1, min(1, V[k, c] @ row))
+    return scores

@@ -7,6 +7,7 @@ and the hyperplanes theta that choose the path are learned together.
 Top to bottom: the size of a model, the tree and its gradient, the estimators.
 """
 
+import itertools
 from numbers import Integral, Real
 from typing import ClassVar, NamedTuple
 
@@ -26,9 +27,12 @@ from ..base import (
     blas_single_thread,
     progress,
 )
+from ..codegen.graph import Affine, Child, Chosen, Graph, Held, Node, Scan, State
+from ..codegen.lower import lower
 from ..codegen.storage import max_nonzero, paper_bytes, smallest_bytes, table_bytes
 from ..training import losses, preparation
 from ..training.optimizers import batches_per_epoch, descend, minibatches, views
+from ..training.quantisation import FoldedGrid
 
 # ---------------------------------------------------------------------------------------------
 # The size of a model
@@ -56,7 +60,7 @@ class _Sizing(NamedTuple):
 
     def unbounded(self):
         """The structure where no size is asked for."""
-        n_components = min(self.n_components or 10, self.n_features)
+        n_components = min(self.n_components or 10, self.n_features + 1)
         depth = 3 if self.depth is None else self.depth
         return self.structure(n_components, depth, n_components * self.n_features)
 
@@ -87,7 +91,7 @@ class _Sizing(NamedTuple):
         n_components = int(np.clip(richness, 1, 28))
         depth = int(np.clip(np.log2(max(richness, 1) / 5), 0, 3))
         return (
-            min(self.n_components or n_components, self.n_features),
+            min(self.n_components or n_components, self.n_features + 1),
             depth if self.depth is None else self.depth,
         )
 
@@ -154,8 +158,8 @@ def _forward(products, sharpness, n_nodes, gates, reach, scores):
 
 
 @njit(cache=True)
-def _backward(products, sharpness, n_nodes, gates, reach, d_scores, d_reach, leak):
-    """Overwrite `products` by the gradient; `leak` is the slope where a factor is clipped."""
+def _backward(products, sharpness, n_nodes, gates, reach, d_scores, d_reach):
+    """Overwrite `products` by the gradient by them."""
     n, n_outputs = d_scores.shape
     half = n_nodes * n_outputs
     for i in range(n):
@@ -165,10 +169,9 @@ def _backward(products, sharpness, n_nodes, gates, reach, d_scores, d_reach, lea
                 j = k * n_outputs + c
                 w, v = products[i, j], products[i, half + j]
                 bend = min(max(v, np.float32(-1.0)), np.float32(1.0))
-                slope = np.float32(1.0) if bend == v else leak
                 total += d_scores[i, c] * w * bend
                 products[i, j] = d_scores[i, c] * reach[i, k] * bend
-                products[i, half + j] = d_scores[i, c] * reach[i, k] * w * slope
+                products[i, half + j] = d_scores[i, c] * reach[i, k] * w if bend == v else 0.0
             d_reach[k] = total
         for k in range(sharpness.size - 1, -1, -1):
             gate, left, right = gates[i, k], d_reach[2 * k + 1], d_reach[2 * k + 2]
@@ -185,7 +188,6 @@ class _Objective:
     """
 
     SOFT, HARD, HARD_FROM = 0.3, 100.0, 0.8
-    LEAK = 0.1
 
     def __init__(self, parameters, X, targets, weights, loss, jitter, n_steps):
         self.theta = np.concatenate([part.ravel() for part in parameters]).astype(np.float32)
@@ -230,8 +232,7 @@ class _Objective:
         _forward(products, self.sharpness, self.n_nodes, gates, reach, scores)
         value = self.loss(scores, targets, weights, d_scores)
         d_reach = np.empty(self.n_nodes, dtype=np.float32)
-        leak = np.float32(self.LEAK)
-        _backward(products, self.sharpness, self.n_nodes, gates, reach, d_scores, d_reach, leak)
+        _backward(products, self.sharpness, self.n_nodes, gates, reach, d_scores, d_reach)
         np.dot(products.T, z, out=self.d_tree)
         d_z = products @ self.tree
         np.dot(d_z.T, X, out=self.gradients[0])
@@ -240,12 +241,11 @@ class _Objective:
 
 
 def _step_sizes(parameters, learning_rate):
-    """A step of each parameter is relative to the size its array starts with, c to that of z."""
-    sizes = [
-        np.full(part.size, learning_rate * (np.sqrt(np.mean(part**2)) if part.any() else 1.0))
-        for part in parameters
-    ]
-    return np.concatenate(sizes).astype(np.float32)
+    """A step of each parameter is relative to the size its array starts with, of c to that of z."""
+    sizes = [np.sqrt(np.mean(part**2)) if part.size else 0.0 for part in parameters]
+    sizes[1] = 1.0
+    counts = [part.size for part in parameters]
+    return learning_rate * np.repeat(sizes, counts).astype(np.float32)
 
 
 def _sparse_parts(parameters, structure):
@@ -257,6 +257,19 @@ def _sparse_parts(parameters, structure):
         (slice(first, first + W.size), structure.kept_tree),
         (slice(first + W.size, first + W.size + V.size), structure.kept_tree),
     ]
+
+
+def _grids(parameters, scale, unit):
+    """Grids of Z, whose columns are divided by `scale` after training, of W times `unit`, V, theta.
+
+    c is no table: it is added to sums, with as many bits as these have.
+    """
+    Z, c, W, V, theta = parameters
+    ends = np.cumsum([0, Z.size, c.size, W.size, V.size, theta.size])
+    parts = [slice(start, stop) for start, stop in itertools.pairwise(ends)]
+    del parts[1]
+    grids = map(FoldedGrid, parts, [np.tile(scale, len(Z)), 1 / unit, 1.0, 1.0])
+    return [grid for grid in grids if grid.part.stop > grid.part.start]
 
 
 # ---------------------------------------------------------------------------------------------
@@ -282,24 +295,40 @@ class _Bonsai(BaseEstimator):
         "random_state": ["random_state"],
     }
 
-    def _fit_model(self, X, y, groups, weights, loss, n_outputs, n_biases=0):
-        """Train on standardised columns and fold the standardisation into the result."""
+    def _fit_model(self, X, y, groups, weights, loss, n_outputs, unit=1.0, n_biases=0):
+        """Train on standardised columns and fold the standardisation into the result.
+
+        `unit` will multiply the scores.
+        """
         rng = np.random.default_rng(check_random_state(self.random_state).randint(2**31))
         weights = (weights / weights.mean()).astype(np.float32)
         mean, scale = preparation.standardisation(X, weights)
         X = np.ascontiguousarray((X - mean) / scale, dtype=np.float32)
         structure = self._structure(X.shape[1], n_outputs, n_biases)
-        Z = preparation.supervised_projection(X, weights, groups, structure.n_components)
-        trained = [
-            self._train(Z, X, y, weights, loss, n_outputs, structure, rng)
-            for _ in range(self.n_restarts)
-        ]
-        _, (Z, c, self.W_, self.V_, self.theta_), self.loss_curve_ = min(
-            trained, key=lambda result: result[0]
-        )
+        n_components = min(structure.n_components, X.shape[1])
+        Z = preparation.supervised_projection(X, weights, groups, n_components)
+        # one component more than features starts as a constant
+        c = np.repeat([0.0, 1.0], [n_components, structure.n_components - n_components])
+        Z = np.pad(Z, [(0, len(c) - n_components), (0, 0)])
+        runs = []
+        for _ in range(self.n_restarts):
+            start = Z, c, *self._start(len(c), n_outputs, structure.depth, rng)
+            grids = _grids(start, scale, unit)
+            runs.append((*self._train(start, X, y, weights, loss, structure, grids, rng), grids))
+        _, theta, self.loss_curve_, grids = min(runs, key=lambda run: run[0])
         self.n_iter_ = self.max_iter
-        self.projection_ = Z / scale
+        _, c, *tree = views(theta.astype(np.float64), [part.shape for part in start])
+        folded = [grid.folded(theta) for grid in grids]
+        self.projection_ = folded[0].reshape(Z.shape)
         self.projection_bias_ = c - self.projection_ @ mean
+        self.projection_grid_ = grids[0].folded_frac[: X.shape[1]]
+        self.W_, self.V_ = (
+            flat.reshape(part.shape) for flat, part in zip(folded[1:3], tree[:2], strict=True)
+        )
+        self.W_grid_, self.V_grid_ = (int(grid.folded_frac) for grid in grids[1:3])
+        # a tree of depth 0 has no hyperplanes
+        self.theta_ = folded[3].reshape(tree[2].shape) if structure.depth else tree[2]
+        self.theta_grid_ = int(grids[3].folded_frac) if structure.depth else 0
 
     def _structure(self, n_features, n_outputs, n_biases):
         sizing = _Sizing(
@@ -322,9 +351,8 @@ class _Bonsai(BaseEstimator):
             )
         return structure
 
-    def _train(self, Z, X, y, weights, loss, n_outputs, structure, rng):
-        """Training loss of the finished tree, its matrices, and the mean loss of each pass."""
-        start = self._start(Z, n_outputs, structure.depth, rng)
+    def _train(self, start, X, y, weights, loss, structure, grids, rng):
+        """Training loss of the finished tree, its flat vector, and the mean loss of each pass."""
         batch_size = self._batch_size(len(X))
         n_batches = batches_per_epoch(len(X), batch_size)
         n_steps = self.max_iter * n_batches
@@ -343,18 +371,18 @@ class _Bonsai(BaseEstimator):
             _sparse_parts(start, structure),
             epochs,
             n_steps,
+            grids,
         )
-        parts = [part.astype(np.float64) for part in objective.parameters]
-        scores = _tree_scores(X @ parts[0].T + parts[1], *parts[2:]).astype(np.float32)
-        return loss(scores, y, weights, np.empty_like(scores)), parts, curve
+        Z, c, *tree = objective.parameters
+        scores = _tree_scores(X @ Z.T + c, *tree).astype(np.float32)
+        return loss(scores, y, weights, np.empty_like(scores)), objective.theta, curve
 
-    def _start(self, Z, n_outputs, depth, rng):
-        """Z, c, W, V and theta before training."""
-        n_components = len(Z)
+    def _start(self, n_components, n_outputs, depth, rng):
+        """W, V and theta before training."""
         shape = (_n_nodes(depth), n_outputs, n_components)
         W, V = rng.standard_normal((2, *shape)) / np.sqrt(n_components)
         theta = rng.standard_normal((_n_internal(depth), n_components)) / np.sqrt(n_components)
-        return Z, np.zeros(n_components), W, V, theta
+        return W, V, theta
 
     def _batch_size(self, n_rows):
         return int(np.clip(n_rows // 10, 8, 128)) if self.batch_size == "auto" else self.batch_size
@@ -412,7 +440,7 @@ class BonsaiClassifier(ScoreClassifierMixin, _Bonsai):
         max_bytes=None,
         loss="cross_entropy",
         input_noise="auto",
-        learning_rate=0.1,
+        learning_rate=0.05,
         max_iter=100,
         batch_size="auto",
         n_restarts=1,
@@ -487,7 +515,7 @@ class BonsaiRegressor(RegressorMixin, _Bonsai):
         tree_density=None,
         max_bytes=None,
         input_noise="auto",
-        learning_rate=0.1,
+        learning_rate=0.05,
         max_iter=100,
         batch_size="auto",
         n_restarts=1,
@@ -534,8 +562,7 @@ class BonsaiRegressor(RegressorMixin, _Bonsai):
         targets = ((y - mean) / scale)[:, None].astype(np.float32)
         groups = preparation.slices(y, weights)
         with blas_single_thread():
-            self._fit_model(X, targets, groups, weights, losses.squared, 1, n_biases=1)
-        self.W_ *= scale
+            self._fit_model(X, targets, groups, weights, losses.squared, 1, scale, n_biases=1)
         self.intercept_ = np.array([mean])
         self._count_bytes([self.intercept_])
         return self
@@ -554,3 +581,37 @@ class BonsaiRegressor(RegressorMixin, _Bonsai):
             The predicted value of each row.
         """
         return self._scores(X).ravel() + self.intercept_[0]
+
+
+# ---------------------------------------------------------------------------------------------
+# Lowering
+# ---------------------------------------------------------------------------------------------
+
+
+def _lower(model: _Bonsai, x: Node) -> Node:
+    """Write the descent as a loop over the levels, in which only nodes on the path are computed."""
+    z = Affine(x, model.projection_, model.projection_bias_, grid=model.projection_grid_)
+    W, V, theta = model.W_, model.V_, model.theta_
+    if not len(theta):
+        gate = Affine(z, V[0], grid=model.V_grid_).clip(-1, 1)
+        return Affine(z, W[0], grid=model.W_grid_) * gate
+    n_nodes, n_outputs, _ = W.shape
+    k, score, z = State(1, n_nodes - 1), State(n_outputs), Held(z)
+    gate = Chosen(z, k, V, grid=model.V_grid_).clip(-1, 1)
+    prediction = Chosen(z, k, W, grid=model.W_grid_) * gate
+    parent = k.clip(0, len(theta) - 1)  # leaves have no hyperplane; where they lead is not used
+    side = Chosen(z, parent, theta[:, None], grid=model.theta_grid_)
+    n_levels = len(theta).bit_length() + 1
+    return Scan((k, score), (Child(k, side, n_nodes), prediction + score), n_levels)
+
+
+@lower.register
+def _(model: BonsaiClassifier, g: Graph, x: Node) -> Node:
+    if model.loss == "cross_entropy":
+        g.link = "expit" if len(model.classes_) == 2 else "softmax"
+    return _lower(model, x)
+
+
+@lower.register
+def _(model: BonsaiRegressor, g: Graph, x: Node) -> Node:
+    return _lower(model, x) + model.intercept_
