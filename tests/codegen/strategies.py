@@ -9,20 +9,28 @@ import numpy as np
 from hypothesis import assume
 from hypothesis import strategies as st
 
+from tinyml.codegen.fixed import Fixed
 from tinyml.codegen.graph import Graph
 from tinyml.codegen.ops import (
+    Add,
+    Child,
+    ChosenMatVec,
     Gather,
     Input,
     Interpolate,
     IntTree,
+    Local,
     Lookup,
     MatVec,
+    Mul,
     Narrow,
     Op,
+    Scan,
     SquaredDistance,
     Subtract,
     TreeWalk,
 )
+from tinyml.codegen.ops.scan import in_order
 from tinyml.codegen.program import HEADS, Program
 
 SIZES = st.sampled_from([1, 2, 3, 5, 8, 17])
@@ -111,6 +119,66 @@ def mat_vecs(draw, x):
     return legal(lambda: MatVec(x, weights, bias, draw(FRACS)))
 
 
+def narrowed(x, limit, least=None):
+    """Return x within ±limit, or from `least` on, on one grid."""
+    shift = np.asarray(x.type.frac) - np.min(x.type.frac)
+    return legal(lambda: Narrow(x, shift, -limit if least is None else least, limit))
+
+
+@st.composite
+def additions(draw, x):
+    a, b = (narrowed(x, draw(st.sampled_from([1, 127, 32767, 2**30]))) for _ in range(2))
+    return legal(lambda: Add(a, b))
+
+
+@st.composite
+def products_of_two(draw, x):
+    a, b = (narrowed(x, draw(st.sampled_from([1, 127, 32767]))) for _ in range(2))
+    return legal(lambda: Mul(a, b))
+
+
+@st.composite
+def children(draw, x):
+    last = draw(st.sampled_from([2, 14, 254, 1000]))
+    k = narrowed(Gather(x, np.array([0])), draw(st.sampled_from([0, 6, last])), least=0)
+    return legal(lambda: Child(k, Gather(x, np.array([x.type.size - 1])), last))
+
+
+@st.composite
+def chosen_mat_vecs(draw, x):
+    n_choices = draw(st.sampled_from([1, 2, 7]))
+    index = narrowed(Gather(x, np.array([0])), n_choices - 1, least=0)
+    room = 2 ** (draw(st.sampled_from([16, 24, 32])) - 1) - 1
+    weight = min(room // max(1, 2 * x.type.magnitude * x.type.size), 2**30)
+    shape = (n_choices * draw(SIZES), x.type.size)
+    weights = draw(integers(shape, -weight, weight))
+    bias = draw(integers(len(weights), -(room // 2), room // 2))
+    bias = bias * draw(st.sampled_from([0, 1]))
+    parts = weights, bias, draw(FRACS), index, n_choices
+    return legal(lambda: ChosenMatVec(x, *parts))
+
+
+@st.composite
+def scans(draw, x):
+    source = narrowed(x, draw(st.sampled_from([7, 127, 32767])))
+    finer, right, n_steps = (draw(st.integers(*ends)) for ends in ((-3, 5), (0, 4), (1, 5)))
+    return legal(lambda: two_states(source, source.type.scalar_frac + finer, right, n_steps))
+
+
+def two_states(source, frac, right, n_steps):
+    """Return a scan of two states, of which the last reads both and a value from outside."""
+    held, n = Local(source.type), source.type.size
+    first, last = states = tuple(Local(Fixed((n,), frac, -end, end)) for end in (127, 32767))
+    outside = Narrow(held, held.type.scalar_frac - frac, -50, 50)
+    product = Narrow(Mul(last, held), held.type.scalar_frac + right, -99, 99)
+    mixed = Narrow(product, -right, -999, 999)
+    sums = Add(first, outside), Add(Add(first, last), mixed)
+    results = (
+        Narrow(y, 0, s.type.lowest, s.type.highest) for y, s in zip(sums, states, strict=True)
+    )
+    return Scan((source,), (held,), states, tuple(results), n_steps)
+
+
 @st.composite
 def squared_distances(draw, x):
     assume(np.unique(x.type.frac).size == 1)
@@ -176,6 +244,12 @@ STRATEGIES = {
     "Subtract": subtractions,
     "Interpolate": interpolations,
     "MatVec": mat_vecs,
+    "ChosenMatVec": chosen_mat_vecs,
+    "Add": additions,
+    "Mul": products_of_two,
+    "Child": children,
+    "Scan": scans,
+    "Local": scans,
     "SquaredDistance": squared_distances,
     "TreeWalk": tree_walks,
     "ArgMax": lambda x: st.just(x),
@@ -183,7 +257,7 @@ STRATEGIES = {
     "Identity": lambda x: st.just(x),
 }
 HEAD_OF = {op.__name__: head for head, op in HEADS.items()}
-BETWEEN = sorted(set(STRATEGIES) - {"Input"} - set(HEAD_OF))
+BETWEEN = sorted(set(STRATEGIES) - {"Input", "Local"} - set(HEAD_OF))
 
 
 @st.composite
@@ -212,9 +286,7 @@ def _heads(x):
 
 def literal(scores, head, classes=None, description="literal"):
     """Return the program that ends in the op `scores`."""
-    source = scores
-    while source.inputs:
-        (source,) = source.inputs
+    source = next(op for op in in_order([scores]) if isinstance(op, Input))
     if head != "identity" and classes is None:
         classes = np.arange(max(2, scores.type.size))
     graph = Graph(source.type.size)

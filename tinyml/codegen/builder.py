@@ -100,6 +100,7 @@ LADDERS: dict[type, tuple[Any, ...]] = {
     Forest: (ForestFormat(8), ForestFormat(16)),
 }
 LADDERS[Chosen] = LADDERS[Affine]
+LADDERS[Held] = (8, 16)
 INPUT_LADDER = (8, 16, 32)
 
 _WIDEST = 2**15 - 1  # of states, and of the operands of a product of two variables
@@ -146,6 +147,7 @@ class Builder:
     input_range: InputRange
     votes: bool
     _cache: dict[tuple[int, ...], _Built] = field(default_factory=dict)
+    _outside: dict[Op, _Value] = field(default_factory=dict)  # what a held local stands for
 
     def __post_init__(self) -> None:
         """Bring outputs that are not compared with one another to a common size.
@@ -199,7 +201,7 @@ class Builder:
             return self._scan(stage, before)
         reads = [before[source + 1] for source in stage.sources]
         if isinstance(stage.node, State | Held):
-            return self._local(stage.node, reads)
+            return self._local(stage, reads, levels[-1])
         op = self._lower(reads, stage, _ladder(stage)[levels[-1]], position)
         return op, evaluate([op], dict(reads))[0]
 
@@ -243,12 +245,18 @@ class Builder:
 
     # Repetition ----------------------------------------------------------------------------------
 
-    def _local(self, node: State | Held, reads: Sequence[_Value]) -> _Value:
+    def _local(self, stage: Stage, reads: Sequence[_Value], level: int) -> _Value:
         """Return what a body begins from; the rows of all steps are below one another."""
+        node = stage.node
         scan = self._scan_of[node]
         if isinstance(node, Held):
             ((x, raw),) = reads
-            return Local(x.type), np.tile(raw, (scan.n_steps, 1))
+            reach = float(np.abs(x.type.to_float(raw)).max(initial=0))
+            outside = narrow_together(x, 2 ** (_ladder(stage)[level] - 1) - 1, reach)
+            local = Local(outside.type)
+            self._outside[local] = outside, evaluate([outside], {x: raw})[0]
+            return local, np.tile(self._outside[local][1], (scan.n_steps, 1))
+        assert isinstance(node, State)
         if node.largest is not None:
             local = Local(Fixed((node.size,), 0, 0, node.largest))
         else:
@@ -264,7 +272,7 @@ class Builder:
         n = len(node.states)
         states = tuple(op for op in ops[:n] if isinstance(op, Local))
         held = tuple(op for op in ops[2 * n :] if isinstance(op, Local))
-        outside = [before[self.stages[k].sources[0] + 1] for k in stage.sources[2 * n :]]
+        outside = [self._outside[local] for local in held]
         results = tuple(map(_returned, ops[n : 2 * n], states))
         op = Scan(tuple(x for x, _ in outside), held, states, results, node.n_steps)
         return op, op.run(*(raw for _, raw in outside))
@@ -319,8 +327,9 @@ def _threshold_extent(forest: Forest, view: View, n_features: int) -> Floats:
 
 def operand(x: Op, raw: IntArray, view: View) -> Op:
     """Return x, limited as `view` says, in at most 16 bits: two of these have a product."""
-    _, _, lo, hi = view.as_clipped_affine()
-    lo, hi = float(lo.max(initial=-np.inf)), float(hi.min(initial=np.inf))
+    _, _, lows, highs = view.as_clipped_affine()
+    lo, hi = float(lows[0]), float(highs[0])
+    assert np.all((lows == lo) & (highs == hi)), "all elements are limited alike"
     reach = float(np.abs(np.clip(x.type.to_float(raw), lo, hi)).max(initial=0))
     frac = min(x.type.scalar_frac, frac_for(reach, _WIDEST))
     ends = [_WIDEST if np.isinf(e) else int(to_raw(e, frac, -_WIDEST, _WIDEST)) for e in (-lo, hi)]

@@ -351,7 +351,7 @@ class Child(Node):
 
     def evaluate(self, *values: Floats) -> Floats:
         k, s = values
-        return np.minimum(2 * k + 1 + (s <= 0), self.n_nodes - 1)
+        return np.asarray(np.minimum(2 * k + 1 + (s <= 0), self.n_nodes - 1))
 
 
 @dataclass(frozen=True, eq=False)

@@ -116,12 +116,11 @@ class Mul(Elementwise):
     def __post_init__(self) -> None:
         self.inputs = (self.a, self.b)
         a, b = self.a.type, self.b.type
-        ends = [np.asarray(x) * y for x in (a.lo, a.hi) for y in (b.lo, b.hi)]
-        lo, hi = (
-            np.minimum.reduce(np.broadcast_arrays(*ends)),
-            np.maximum.reduce(np.broadcast_arrays(*ends)),
+        ends = np.array(
+            np.broadcast_arrays(a.lo * b.lo, a.lo * b.hi, a.hi * b.lo, a.hi * b.hi), dtype=np.int64
         )
-        self.type = Fixed(a.shape, np.asarray(a.frac) + b.frac, lo, hi)
+        frac = np.asarray(np.add(a.frac, b.frac), dtype=np.int64)
+        self.type = Fixed(a.shape, frac, ends.min(axis=0), ends.max(axis=0))
         self._working = arithmetic_ctype(self.type.lowest, self.type.highest)
 
     def run(self, *args: IntArray) -> IntArray:

@@ -75,12 +75,16 @@ class MatVec(Op):
 
     @property
     def work(self) -> int:
-        n = np.count_nonzero(self.weights) if self.sparse else self.weights.size
-        return int(n) * (ctype_bytes(self.product) + ctype_bytes(self.type.ctype))
+        return self.n_products * (ctype_bytes(self.product) + ctype_bytes(self.type.ctype))
+
+    @property
+    def n_products(self) -> int:
+        """Number of products in one evaluation; of the mean matrix, where one is chosen."""
+        return int(np.count_nonzero(self.weights) if self.sparse else self.weights.size)
 
     @property
     def cost(self) -> str:
-        n = np.count_nonzero(self.weights) if self.sparse else self.weights.size
+        n = self.n_products
         return f"{n} MAC, {self.accumulator.removesuffix('_t')} sum"
 
     def emit(self, c: Code, store: Store, *args: Ref) -> None:
@@ -184,18 +188,20 @@ class ChosenMatVec(MatVec):
         return tables
 
     @property
-    def work(self) -> int:
-        return super().work // self.n_choices
+    def n_products(self) -> int:
+        return super().n_products // self.n_choices
 
     def emit(self, c: Code, store: Store, *args: Ref) -> None:
         x, index = args
         n_rows, k = self.type.size, c.fresh("k")
         size = n_rows * self.weights.shape[1]
         position = index_ctype(max(256, self.n_choices * size))
-        c.line(f"const {position} {k} = {index('0')};")
+        c.line(f"const {position} {k} = ({position}){index('0')};")
         entry = c.read(self, "starts", k) if self.sparse else f"({position})({k} * {size}U)"
-        row = c.fresh("row")
-        c.line(f"const {position} {row} = ({position})({k} * {n_rows}U);")
+        row = ""
+        if self.sparse or np.any(self.bias):
+            row = c.fresh("row")
+            c.line(f"const {position} {row} = ({position})({k} * {n_rows}U);")
         self._rows(c, store, x.name, entry=entry, row=row)
 
 
