@@ -209,9 +209,9 @@ class _Objective:
         X = self.X[rows]
         self.jitter(X)
         Z, c = self.parameters[:2]
-        z = X @ Z.T
+        z = np.dot(X, Z.T)
         z += c
-        products = z @ self.tree.T
+        products = np.dot(z, self.tree.T)
         self._harden(products[:, products.shape[1] - self.sharpness.size :])
         return self._descent(X, z, products, self.targets[rows], self.weights[rows]), self.gradient
 
@@ -234,7 +234,7 @@ class _Objective:
         d_reach = np.empty(self.n_nodes, dtype=np.float32)
         _backward(products, self.sharpness, self.n_nodes, gates, reach, d_scores, d_reach)
         np.dot(products.T, z, out=self.d_tree)
-        d_z = products @ self.tree
+        d_z = np.dot(products, self.tree)
         np.dot(d_z.T, X, out=self.gradients[0])
         self.gradients[1][:] = d_z.sum(axis=0)
         return value
@@ -422,7 +422,127 @@ def _tree_scores(z, W, V, theta):
 
 
 class BonsaiClassifier(ScoreClassifierMixin, _Bonsai):
-    """A shallow tree in a learned low-dimensional space, for classification."""
+    """A shallow tree in a learned low-dimensional space, for classification.
+
+    A row x is projected to ``z = Z x + c``. From node k of a complete binary tree its path goes on to
+    node 2k + 1 if ``theta_k z > 0`` and to node 2k + 2 otherwise, node 0 being the root. The scores
+    are the sums of ``(W_k z) * clip(V_k z, -1, 1)`` over all nodes k on the path [1]_.
+
+    Parameters
+    ----------
+    n_components : int, default=None
+        Dimensions of the learned space, at most one more than features; the last of so many starts
+        as a constant. None means 10, or as many as `max_bytes` allows.
+    depth : int, default=None
+        Depth of the tree, of which 0 is a single node and 10 the highest. None means 3, or as much
+        as `max_bytes` allows.
+    projection_density : float, default=None
+        Share of the entries of `projection_` that are not zero, reached exactly. None means 1, or
+        as much as `max_bytes` allows.
+    tree_density : float, default=None
+        Share of the entries of `W_` and of `V_` that are not zero, reached exactly. None means 1.
+    max_bytes : int, default=None
+        Bound of `n_model_bytes_`. What is left at None above is chosen for it, up to 28 components
+        and a depth of 3; at least a third of the bytes goes to the projection.
+    loss : {"cross_entropy", "hinge"}, default="cross_entropy"
+        What is minimised: the negative log-likelihood of the softmax of the scores, or by how much
+        the score of the class fails to exceed the best other one by 1, as in the paper, which is
+        often more accurate but knows no probabilities.
+    input_noise : float or "auto", default="auto"
+        Standard deviation of the Gaussian noise added to the rows while training, in standard
+        deviations of each feature. Like a ridge penalty, it pays where there are many features and
+        few rows: "auto" means ``min(0.5, 2 * sqrt(n_features / n_samples))``.
+    learning_rate : float, default=0.05
+        Highest step size of Adam, relative to the size of the values a matrix starts with. It
+        rises during the first tenth of training and then falls to zero by a cosine.
+    max_iter : int, default=100
+        Number of passes over the rows. The paths of rows are shared among all nodes at first and
+        become those of a tree at 0.8 of training. Entries of sparse matrices become zero gradually
+        between 0.1 and 0.6, the rest goes on with the zeros fixed. From 0.8 on all matrices are
+        rounded to 8 bits, as they are stored on a device, and learn to make up for it.
+    batch_size : int or "auto", default="auto"
+        Rows in a step; "auto" means a tenth of the rows, but at least 8 and at most 128.
+    n_restarts : int, default=1
+        How often training starts anew, from other random trees; the model of the lowest loss on
+        the training rows is kept.
+    class_weight : dict, "balanced" or None, default=None
+        Weight of each class; "balanced" makes their total weights equal.
+    verbose : bool or int, default=False
+        Show a progress bar on stderr.
+    random_state : int, RandomState instance or None, default=None
+        Draws the tree to start with, the order of the rows, and the noise.
+
+    Attributes
+    ----------
+    projection_ : ndarray of shape (n_components, n_features)
+        Z, with the standardisation of the features folded in.
+    projection_bias_ : ndarray of shape (n_components,)
+        c, with the mean of the features folded in.
+    W_ : ndarray of shape (n_nodes, n_outputs, n_components)
+        The W_k of the ``n_nodes = 2**(depth + 1) - 1`` nodes: one row per class, or a single one if
+        there are two classes.
+    V_ : ndarray of shape (n_nodes, n_outputs, n_components)
+        The V_k.
+    theta_ : ndarray of shape (n_internal, n_components)
+        The hyperplanes of the ``n_internal = 2**depth - 1`` inner nodes.
+    projection_grid_ : ndarray of shape (n_features,)
+        ``projection_ * 2.0**projection_grid_`` are whole numbers within ±127.
+    W_grid_ : int
+        So are ``W_ * 2.0**W_grid_``.
+    V_grid_ : int
+        So are ``V_ * 2.0**V_grid_``.
+    theta_grid_ : int
+        So are ``theta_ * 2.0**theta_grid_``.
+    classes_ : ndarray of shape (n_classes,)
+        The classes.
+    n_features_in_ : int
+        Number of features seen in fit.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Their names, if `X` had string names only.
+    n_iter_ : int
+        Number of passes over the rows.
+    loss_curve_ : list of float
+        Mean loss of each pass.
+    n_model_bytes_ : int
+        Bytes of all constants in their smallest storage with 8-bit values.
+    paper_size_ : int
+        Bytes by the rule of the paper, 4 per entry or 8 per non-zero entry, for comparisons;
+        `projection_bias_` counts as a column of `projection_`.
+
+    See Also
+    --------
+    BonsaiRegressor : The same model for numbers.
+
+    Notes
+    -----
+    Features need no scaling: they are standardised inside `fit`, and the result is folded into the
+    projection.
+
+    Training differs from the paper where that gives better models of the same size: all matrices
+    are learned together by Adam on the clipped model, from a supervised projection, with noise on
+    the rows, and by default for the cross-entropy.
+
+    Batches depend on the order of rows: `sample_weight` multiplies the loss of a row and is
+    equivalent to repeating it in expectation only.
+
+    References
+    ----------
+    .. [1] A. Kumar, S. Goyal and M. Varma, "Resource-efficient Machine Learning in 2 KB RAM for the
+       Internet of Things", ICML 2017.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn.model_selection import train_test_split
+    >>> from tinyml.estimators.bonsai import BonsaiClassifier
+    >>> X, y = load_digits(return_X_y=True)
+    >>> X_train, X_test, y_train, y_test = train_test_split(X, y, random_state=0)
+    >>> model = BonsaiClassifier(max_bytes=1024, random_state=0).fit(X_train, y_train)
+    >>> model.n_model_bytes_ <= 1024
+    True
+    >>> model.score(X_test, y_test) > 0.93
+    True
+    """
 
     _parameter_constraints: ClassVar[dict] = {
         **_Bonsai._parameter_constraints,
@@ -504,7 +624,119 @@ class BonsaiClassifier(ScoreClassifierMixin, _Bonsai):
 
 
 class BonsaiRegressor(RegressorMixin, _Bonsai):
-    """A shallow tree in a learned low-dimensional space, for regression."""
+    """A shallow tree in a learned low-dimensional space, for regression.
+
+    A row x is projected to ``z = Z x + c``. From node k of a complete binary tree its path goes on to
+    node 2k + 1 if ``theta_k z > 0`` and to node 2k + 2 otherwise, node 0 being the root. The
+    prediction is `intercept_` plus the sum of ``(W_k z) * clip(V_k z, -1, 1)`` over all nodes k on
+    the path [1]_.
+
+    Parameters
+    ----------
+    n_components : int, default=None
+        Dimensions of the learned space, at most one more than features; the last of so many starts
+        as a constant. None means 10, or as many as `max_bytes` allows.
+    depth : int, default=None
+        Depth of the tree, of which 0 is a single node and 10 the highest. None means 3, or as much
+        as `max_bytes` allows.
+    projection_density : float, default=None
+        Share of the entries of `projection_` that are not zero, reached exactly. None means 1, or
+        as much as `max_bytes` allows.
+    tree_density : float, default=None
+        Share of the entries of `W_` and of `V_` that are not zero, reached exactly. None means 1.
+    max_bytes : int, default=None
+        Bound of `n_model_bytes_`. What is left at None above is chosen for it, up to 28 components
+        and a depth of 3; at least a third of the bytes goes to the projection.
+    input_noise : float or "auto", default="auto"
+        Standard deviation of the Gaussian noise added to the rows while training, in standard
+        deviations of each feature. Like a ridge penalty, it pays where there are many features and
+        few rows: "auto" means ``min(0.5, 2 * sqrt(n_features / n_samples))``.
+    learning_rate : float, default=0.05
+        Highest step size of Adam, relative to the size of the values a matrix starts with. It
+        rises during the first tenth of training and then falls to zero by a cosine.
+    max_iter : int, default=100
+        Number of passes over the rows. The paths of rows are shared among all nodes at first and
+        become those of a tree at 0.8 of training. Entries of sparse matrices become zero gradually
+        between 0.1 and 0.6, the rest goes on with the zeros fixed. From 0.8 on all matrices are
+        rounded to 8 bits, as they are stored on a device, and learn to make up for it.
+    batch_size : int or "auto", default="auto"
+        Rows in a step; "auto" means a tenth of the rows, but at least 8 and at most 128.
+    n_restarts : int, default=1
+        How often training starts anew, from other random trees; the model of the lowest loss on
+        the training rows is kept.
+    verbose : bool or int, default=False
+        Show a progress bar on stderr.
+    random_state : int, RandomState instance or None, default=None
+        Draws the tree to start with, the order of the rows, and the noise.
+
+    Attributes
+    ----------
+    projection_ : ndarray of shape (n_components, n_features)
+        Z, with the standardisation of the features folded in.
+    projection_bias_ : ndarray of shape (n_components,)
+        c, with the mean of the features folded in.
+    W_ : ndarray of shape (n_nodes, n_outputs, n_components)
+        The W_k of the ``n_nodes = 2**(depth + 1) - 1`` nodes, in units of the target.
+    V_ : ndarray of shape (n_nodes, n_outputs, n_components)
+        The V_k.
+    theta_ : ndarray of shape (n_internal, n_components)
+        The hyperplanes of the ``n_internal = 2**depth - 1`` inner nodes.
+    projection_grid_ : ndarray of shape (n_features,)
+        ``projection_ * 2.0**projection_grid_`` are whole numbers within ±127.
+    W_grid_ : int
+        So are ``W_ * 2.0**W_grid_``.
+    V_grid_ : int
+        So are ``V_ * 2.0**V_grid_``.
+    theta_grid_ : int
+        So are ``theta_ * 2.0**theta_grid_``.
+    intercept_ : ndarray of shape (1,)
+        The mean of the training values.
+    n_features_in_ : int
+        Number of features seen in fit.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Their names, if `X` had string names only.
+    n_iter_ : int
+        Number of passes over the rows.
+    loss_curve_ : list of float
+        Mean loss of each pass.
+    n_model_bytes_ : int
+        Bytes of all constants in their smallest storage with 8-bit values.
+    paper_size_ : int
+        Bytes by the rule of the paper, 4 per entry or 8 per non-zero entry, for comparisons;
+        `projection_bias_` counts as a column of `projection_`.
+
+    See Also
+    --------
+    BonsaiClassifier : The same model for classes.
+
+    Notes
+    -----
+    Features need no scaling: they are standardised inside `fit`, and the result is folded into the
+    projection.
+
+    Training differs from the paper where that gives better models of the same size: all matrices
+    are learned together by Adam on the clipped model, from a supervised projection, with noise on
+    the rows, and for standardised values.
+
+    Batches depend on the order of rows: `sample_weight` multiplies the loss of a row and is
+    equivalent to repeating it in expectation only.
+
+    References
+    ----------
+    .. [1] A. Kumar, S. Goyal and M. Varma, "Resource-efficient Machine Learning in 2 KB RAM for the
+       Internet of Things", ICML 2017.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> from tinyml.estimators.bonsai import BonsaiRegressor
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> model = BonsaiRegressor(max_bytes=100, random_state=0).fit(X[:300], y[:300])
+    >>> model.n_model_bytes_ <= 100
+    True
+    >>> model.score(X[300:], y[300:]) > 0.4
+    True
+    """
 
     def __init__(
         self,
