@@ -51,7 +51,12 @@ from sklearn.tree import (
 )
 
 import tinyml
-from tinyml.estimators import ProtoNNClassifier, ProtoNNRegressor
+from tinyml.estimators import (
+    BonsaiClassifier,
+    BonsaiRegressor,
+    ProtoNNClassifier,
+    ProtoNNRegressor,
+)
 
 
 @dataclass(frozen=True)
@@ -125,6 +130,7 @@ DATA = {
 SEED = {"random_state": 0}
 FOREST = {"n_estimators": 5, "max_depth": 5, **SEED}
 PROTONN = {"max_iter": 20, **SEED}
+BONSAI = {"max_iter": 20, **SEED}
 
 
 def _logistic(**parameters):
@@ -221,7 +227,19 @@ def _protonn() -> Iterator[tuple[str, BaseEstimator, str]]:
     yield "protonn_regressor_scaled", _scaled(ProtoNNRegressor(3, 10, **PROTONN)), "diabetes"
 
 
-_FAMILIES = (_pipelines, _scalers, _selectors, _linear, _trees, _protonn)
+def _bonsai() -> Iterator[tuple[str, BaseEstimator, str]]:
+    sparse = {"projection_density": 0.3, "tree_density": 0.4}
+    yield "bonsai", BonsaiClassifier(8, 3, **BONSAI), "digits"
+    yield "bonsai_scaled", _scaled(BonsaiClassifier(5, 2, **BONSAI)), "wine"
+    yield "bonsai_binary", BonsaiClassifier(5, 2, **BONSAI), "cancer"
+    yield "bonsai_sparse", BonsaiClassifier(10, 3, **sparse, **BONSAI), "digits"
+    yield "bonsai_hinge", BonsaiClassifier(4, 1, loss="hinge", **BONSAI), "iris"
+    yield "bonsai_without_tree", BonsaiClassifier(6, 0, **BONSAI), "even_digits"
+    yield "bonsai_regressor", BonsaiRegressor(4, 2, **BONSAI), "diabetes"
+    yield "bonsai_regressor_scaled", _scaled(BonsaiRegressor(3, 0, **BONSAI)), "diabetes"
+
+
+_FAMILIES = (_pipelines, _scalers, _selectors, _linear, _trees, _protonn, _bonsai)
 INSTANCES = {row[0]: Instance(*row) for family in _FAMILIES for row in family()}
 CLASSIFIERS = [name for name, instance in INSTANCES.items() if instance.is_classifier]
 

@@ -7,7 +7,12 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import tinyml.estimators
 from tinyml import model_selection
-from tinyml.estimators import ProtoNNClassifier, ProtoNNRegressor
+from tinyml.estimators import (
+    BonsaiClassifier,
+    BonsaiRegressor,
+    ProtoNNClassifier,
+    ProtoNNRegressor,
+)
 from tinyml.model_selection import FixedPointClassifier, FixedPointRegressor
 
 
@@ -24,7 +29,7 @@ def ours():
 ESTIMATORS = [*ours(), FixedPointClassifier(LogisticRegression()), FixedPointRegressor(Ridge())]
 
 # Rows are drawn into batches at random: a weight of two is a repeated row in expectation only.
-DRAWS_ROWS = (ProtoNNClassifier, ProtoNNRegressor)
+DRAWS_ROWS = (BonsaiClassifier, BonsaiRegressor, ProtoNNClassifier, ProtoNNRegressor)
 WEIGHT_CHECK = "check_sample_weight_equivalence_on_dense_data"
 
 
