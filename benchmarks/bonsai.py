@@ -19,11 +19,16 @@ from tinyml.datasets import load
 from tinyml.estimators.bonsai import BonsaiClassifier
 
 SEEDS = range(5)
-MAX_ITER = {"usps10-2": 300, "usps10": 300, "letter": 150, "mnist-2": 60, "mnist": 60}
+MAX_ITER = {"usps10-2": 300, "usps10": 300, "letter": 100, "mnist-2": 60, "mnist": 60}
 LARGEST_SELECTION = 15000
 
 # (data set, bytes by the rule of the paper) -> components, depth, tree density, noise, loss
-CHOSEN = {}
+CHOSEN = {
+    ("usps10-2", 2048): ((8, 2, 1.0), 0.5, "hinge"),
+    ("usps10", 7544): ((14, 1, 1.0), 0.7, "hinge"),
+    ("usps10", 32464): ((20, 2, 1.0), 0.9, "hinge"),
+    ("letter", 31488): ((17, 2, 1.0), 0.2, "hinge"),
+}
 GRIDS = {
     ("usps10-2", 2048): (
         ((8, 2, 1.0), (8, 2, 0.3), (6, 2, 0.45), (10, 2, 0.3)),
@@ -31,7 +36,7 @@ GRIDS = {
         ("hinge",),
     ),
     ("usps10", 7544): (
-        ((10, 1, 1.0), (12, 1, 1.0), (14, 1, 1.0), (14, 1, 0.48), (10, 2, 0.3), (20, 0, 1.0)),
+        ((12, 1, 1.0), (14, 1, 1.0), (14, 1, 0.48), (10, 2, 0.3), (20, 0, 1.0)),
         (0.7, 0.9),
         ("hinge",),
     ),
@@ -42,7 +47,7 @@ GRIDS = {
     ),
     ("letter", 31488): (
         ((17, 2, 1.0), (17, 3, 0.28)),
-        (0.0, 0.1, 0.2),
+        (0.1, 0.2, 0.3),
         ("hinge", "cross_entropy"),
     ),
     ("mnist-2", 2048): (

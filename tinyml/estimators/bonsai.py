@@ -151,6 +151,8 @@ def _forward(products, sharpness, n_nodes, gates, reach, scores):
             reach[i, 2 * k + 2] = reach[i, k] * np.float32(0.5) * (1 - gate)
         scores[i] = 0.0
         for k in range(n_nodes):
+            if reach[i, k] == 0:
+                continue
             for c in range(n_outputs):
                 j = k * n_outputs + c
                 bend = min(max(products[i, half + j], np.float32(-1.0)), np.float32(1.0))
@@ -164,15 +166,18 @@ def _backward(products, sharpness, n_nodes, gates, reach, d_scores, d_reach):
     half = n_nodes * n_outputs
     for i in range(n):
         for k in range(n_nodes):
-            total = np.float32(0.0)
+            d_reach[k] = 0.0
+            if reach[i, k] == 0:  # then the gate before it is closed and passes no gradient
+                products[i, k * n_outputs : (k + 1) * n_outputs] = 0.0
+                products[i, half + k * n_outputs : half + (k + 1) * n_outputs] = 0.0
+                continue
             for c in range(n_outputs):
                 j = k * n_outputs + c
                 w, v = products[i, j], products[i, half + j]
                 bend = min(max(v, np.float32(-1.0)), np.float32(1.0))
-                total += d_scores[i, c] * w * bend
+                d_reach[k] += d_scores[i, c] * w * bend
                 products[i, j] = d_scores[i, c] * reach[i, k] * bend
                 products[i, half + j] = d_scores[i, c] * reach[i, k] * w if bend == v else 0.0
-            d_reach[k] = total
         for k in range(sharpness.size - 1, -1, -1):
             gate, left, right = gates[i, k], d_reach[2 * k + 1], d_reach[2 * k + 2]
             d_reach[k] += np.float32(0.5) * ((1 + gate) * left + (1 - gate) * right)
@@ -424,8 +429,8 @@ def _tree_scores(z, W, V, theta):
 class BonsaiClassifier(ScoreClassifierMixin, _Bonsai):
     """A shallow tree in a learned low-dimensional space, for classification.
 
-    A row x is projected to ``z = Z x + c``. From node k of a complete binary tree its path goes on to
-    node 2k + 1 if ``theta_k z > 0`` and to node 2k + 2 otherwise, node 0 being the root. The scores
+    A row x is projected to ``z = Z x + c``. From node k of a complete binary tree its path goes on
+    to node 2k + 1 if ``theta_k z > 0`` and to node 2k + 2 otherwise; node 0 is the root. The scores
     are the sums of ``(W_k z) * clip(V_k z, -1, 1)`` over all nodes k on the path [1]_.
 
     Parameters
@@ -626,8 +631,8 @@ class BonsaiClassifier(ScoreClassifierMixin, _Bonsai):
 class BonsaiRegressor(RegressorMixin, _Bonsai):
     """A shallow tree in a learned low-dimensional space, for regression.
 
-    A row x is projected to ``z = Z x + c``. From node k of a complete binary tree its path goes on to
-    node 2k + 1 if ``theta_k z > 0`` and to node 2k + 2 otherwise, node 0 being the root. The
+    A row x is projected to ``z = Z x + c``. From node k of a complete binary tree its path goes on
+    to node 2k + 1 if ``theta_k z > 0`` and to node 2k + 2 otherwise; node 0 is the root. The
     prediction is `intercept_` plus the sum of ``(W_k z) * clip(V_k z, -1, 1)`` over all nodes k on
     the path [1]_.
 
