@@ -96,7 +96,7 @@ def measure(name, size):
         program = tinyml.compile(fitted, X, bits=8)
         integer.append(100 * np.mean(program.predict(X_test) == y_test))
     print(
-        f"| {name} | {fitted.paper_size_} | {fitted.n_model_bytes_} "
+        f"| {name} | {size} | {fitted.paper_size_} | {fitted.n_model_bytes_} "
         f"| {np.mean(accuracy):.2f} ± {np.std(accuracy):.2f} | {min(accuracy):.2f} "
         f"| {np.mean(integer):.2f} ± {np.std(integer):.2f} "
         f"| {AUTHORS[name, size]} | {max(seconds):.1f} |",
@@ -113,10 +113,10 @@ def main():
     with threadpool_limits(1):
         if not arguments.select:
             print(
-                "| data | paper bytes | table bytes | test accuracy % | worst seed "
-                "| integer program % | authors' code % | most CPU s |"
+                "| data | limit | paper bytes | table bytes | test accuracy % | worst seed "
+                "| integer program % | authors % | most CPU s |"
             )
-            print("|---|---|---|---|---|---|---|---|")
+            print("|---|---|---|---|---|---|---|---|---|")
         for row in rows:
             (select if arguments.select else measure)(*row)
 
