@@ -19,7 +19,7 @@ from tinyml.datasets import load
 from tinyml.estimators.bonsai import BonsaiClassifier
 
 SEEDS = range(5)
-MAX_ITER = {"usps10-2": 300, "usps10": 300, "letter": 100, "mnist-2": 60, "mnist": 60}
+MAX_ITER = {"usps10-2": 300, "usps10": 300, "letter": 100, "mnist-2": 150, "mnist": 80}
 LARGEST_SELECTION = 15000
 
 # (data set, bytes by the rule of the paper) -> components, depth, tree density, noise, loss
@@ -28,6 +28,9 @@ CHOSEN = {
     ("usps10", 7544): ((14, 1, 1.0), 0.7, "hinge"),
     ("usps10", 32464): ((20, 2, 1.0), 0.9, "hinge"),
     ("letter", 31488): ((17, 2, 1.0), 0.2, "hinge"),
+    ("mnist-2", 2048): ((7, 2, 1.0), 0.3, "hinge"),
+    ("mnist-2", 16384): ((24, 3, 0.3), 0.6, "hinge"),
+    ("mnist", 86016): ((28, 3, 1.0), 0.6, "hinge"),
 }
 GRIDS = {
     ("usps10-2", 2048): (
@@ -51,18 +54,18 @@ GRIDS = {
         ("hinge", "cross_entropy"),
     ),
     ("mnist-2", 2048): (
-        ((8, 2, 1.0), (6, 2, 1.0), (8, 1, 1.0)),
+        ((8, 2, 1.0), (7, 2, 1.0), (6, 2, 1.0), (6, 3, 0.5), (8, 1, 1.0)),
         (0.3, 0.6),
         ("hinge",),
     ),
     ("mnist-2", 16384): (
-        ((16, 3, 1.0), (24, 3, 0.3), (16, 4, 0.3)),
+        ((16, 3, 1.0), (20, 3, 1.0), (24, 3, 0.3), (20, 4, 1.0)),
         (0.3, 0.6),
         ("hinge",),
     ),
     ("mnist", 86016): (
-        ((28, 3, 0.3), (28, 2, 1.0), (40, 1, 1.0)),
-        (0.3, 0.6),
+        ((28, 3, 0.3), (28, 2, 1.0), (28, 3, 1.0), (20, 4, 1.0), (40, 1, 1.0)),
+        (0.6, 0.8),
         ("hinge",),
     ),
 }
