@@ -65,35 +65,39 @@ class _Sizing(NamedTuple):
         return self.structure(n_components, depth, n_components * self.n_features)
 
     def within(self, available):
-        """The richest structure that leaves a third of `available` bytes to the projection.
+        """The deepest, then widest structure that leaves half of `available` to the projection.
 
         Where there is none, the plainest; None if that does not fit either.
         """
-        for richness in np.arange(40, -0.25, -0.25):
-            n_components, depth = self.pair(richness)
+        for n_components, depth in self.pairs():
             room = available - self.other_bytes(n_components, depth)
             size = n_components * self.n_features
             kept = max_nonzero((n_components, self.n_features), room, 1)
-            if kept >= self.least(n_components) and (3 * room >= available or kept == size):
+            if kept >= self.least(n_components) and (2 * room >= available or kept == size):
                 break
         fits = kept >= self.least(n_components)
         return self.structure(n_components, depth, kept) if fits else None
 
     def smallest_bytes(self):
         """Bytes of the plainest structure."""
-        n_components, depth = self.pair(0)
+        *_, (n_components, depth) = self.pairs()
         shape = (n_components, self.n_features)
         projection = smallest_bytes(shape, self.least(n_components), 1)
         return projection + self.other_bytes(n_components, depth)
 
-    def pair(self, richness):
-        """Number of components and depth: given, or growing together with `richness`."""
-        n_components = int(np.clip(richness, 1, 28))
-        depth = int(np.clip(np.log2(max(richness, 1) / 5), 0, 3))
-        return (
-            min(self.n_components or n_components, self.n_features + 1),
-            depth if self.depth is None else self.depth,
-        )
+    def pairs(self):
+        """Numbers of components and depths to choose from, the plainest last.
+
+        A tree of depth 1, 2 or 3 pays only in 4, 8 or 16 dimensions, or in as many as there are:
+        of less room a wider space makes more.
+        """
+        most = self.n_features + 1
+        widths = range(min(28, most), 0, -1)
+        if self.n_components is not None:
+            widths = [min(self.n_components, most)]
+        for depth in (3, 2, 1, 0) if self.depth is None else (self.depth,):
+            least = 1 if depth in (0, self.depth) else min(2 ** (depth + 1), most)
+            yield from ((width, depth) for width in widths if width >= least)
 
     def least(self, n_components):
         """Non-zeros that the projection must have: those asked for, else one per component."""
@@ -448,7 +452,7 @@ class BonsaiClassifier(ScoreClassifierMixin, _Bonsai):
         Share of the entries of `W_` and of `V_` that are not zero, reached exactly. None means 1.
     max_bytes : int, default=None
         Bound of `n_model_bytes_`. What is left at None above is chosen for it, up to 28 components
-        and a depth of 3; at least a third of the bytes goes to the projection.
+        and a depth of 3; at least half of the bytes goes to the projection.
     loss : {"cross_entropy", "hinge"}, default="cross_entropy"
         What is minimised: the negative log-likelihood of the softmax of the scores, or by how much
         the score of the class fails to exceed the best other one by 1, as in the paper, which is
@@ -651,7 +655,7 @@ class BonsaiRegressor(RegressorMixin, _Bonsai):
         Share of the entries of `W_` and of `V_` that are not zero, reached exactly. None means 1.
     max_bytes : int, default=None
         Bound of `n_model_bytes_`. What is left at None above is chosen for it, up to 28 components
-        and a depth of 3; at least a third of the bytes goes to the projection.
+        and a depth of 3; at least half of the bytes goes to the projection.
     input_noise : float or "auto", default="auto"
         Standard deviation of the Gaussian noise added to the rows while training, in standard
         deviations of each feature. Like a ridge penalty, it pays where there are many features and
