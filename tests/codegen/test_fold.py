@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from instances import INSTANCES, compiled, data
 
 from tinyml.codegen.fold import View, fold
-from tinyml.codegen.graph import Affine, Graph
+from tinyml.codegen.graph import Affine, Graph, Held, Scan, State
 
 numbers = st.floats(-50, 50).map(lambda v: round(v, 3))
 nonzero = numbers.filter(lambda v: abs(v) > 0.01)
@@ -18,10 +18,32 @@ steps = st.one_of(
 
 
 def evaluate(stages, X):
-    values = [np.asarray(X, dtype=np.float64)]
-    for stage in stages:
-        values.append(stage.evaluate(*(values[source + 1] for source in stage.sources)))
-    return values[-1]
+    """Evaluate every stage as it is, the body of a scan once for every step."""
+    values = {-1: np.asarray(X, dtype=np.float64)}
+    inner = set()
+    for position, stage in enumerate(stages):
+        if isinstance(stage.node, Scan):
+            values[position] = repeated(stages, inner, stage, values)
+        elif isinstance(stage.node, State | Held) or inner & {*stage.sources}:
+            inner.add(position)
+        else:
+            values[position] = stage.evaluate(*(values[k] for k in stage.sources))
+    return values[len(stages) - 1]
+
+
+def repeated(stages, inner, scan, outside):
+    n = len(scan.node.states)
+    states, results = scan.sources[:n], scan.sources[n : 2 * n]
+    n_rows = len(outside[-1])
+    values = outside | {k: np.zeros((n_rows, stages[k].node.size)) for k in states}
+    for _ in range(scan.node.n_steps):
+        for position in sorted(inner - {*states}):
+            stage = stages[position]
+            sources = [values[k] for k in stage.sources]
+            is_held = isinstance(stage.node, Held)
+            values[position] = sources[0] if is_held else stage.evaluate(*sources)
+        values |= dict(zip(states, [values[k] for k in results], strict=True))
+    return values[states[-1]]
 
 
 @pytest.mark.parametrize("name", INSTANCES)

@@ -29,7 +29,7 @@ _LOSS_ALLOWED = 0.003  # share of held rows that may be decided otherwise than i
 _ERROR_ALLOWED = 0.01  # of scores, relative to their spread
 _TELLING_ROWS = 20  # held; fewer say nothing of how well a program agrees
 _POOR = 0.1  # of the rows, or error of a regressor: worth a warning
-_FEW_ROWS = 200  # held; with fewer all rows are judged, or a single one would decide
+_FEW_ROWS = round(1 / _LOSS_ALLOWED)  # held; of fewer a single one would decide, so all are judged
 
 
 def compile(
@@ -209,7 +209,7 @@ class _Compiler:
         return found.program
 
     def _search(self, lowest: _Trial, highest: _Trial) -> _Trial:
-        """Promote one rung at a time what buys most accuracy per byte, until it is enough."""
+        """Promote what buys most accuracy per byte, a rung or two at a time, until it is enough."""
         found = lowest
         allowed = _ERROR_ALLOWED if self.classes is None else _LOSS_ALLOWED
         enough = max(allowed, highest.loss + allowed / 3)
@@ -288,10 +288,10 @@ def _say_if_poor(program: Program) -> None:
 
 
 def _promoted(levels: tuple[int, ...], highest: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
-    """Yield the levels with each one, that can be, one rung higher."""
+    """Yield the levels with each that can be one rung higher, and two: one may not help yet."""
     for k, (level, top) in enumerate(zip(levels, highest, strict=True)):
-        if level < top:
-            yield (*levels[:k], level + 1, *levels[k + 1 :])
+        for higher in range(level + 1, min(level + 2, top) + 1):
+            yield (*levels[:k], higher, *levels[k + 1 :])
 
 
 def _price(program: Program) -> float:
