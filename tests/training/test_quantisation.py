@@ -58,14 +58,23 @@ def test_zeros_fit_any_grid():
     assert not round_once(np.zeros(5), Grid(slice(1, 6)))[1:-1].any()
 
 
-def test_quotients_are_whole_numbers_of_powers_of_two():
-    scale = np.array([1e-5, 3, 1e7, np.inf, 1])
+@pytest.mark.parametrize("scale", [[1e-5, 3, 1e7, np.inf, 1], [0.4, 0.3, 0.6, np.inf, 0.5]])
+def test_quotients_are_whole_numbers_of_powers_of_two(scale):
     grid = FoldedGrid(slice(1, 6), scale)
-    assert ((grid.unit > 0.7) & (grid.unit < 1.42)).all()
     theta = round_once([0.3, -0.02, 0, 1, -0.7], grid)
     quotients = grid.folded(theta)
     np.testing.assert_allclose(quotients, theta[1:-1].astype(float) / scale, rtol=1e-6)
     np.testing.assert_array_equal(np.ldexp(quotients, grid.folded_frac) % 1, 0)
+
+
+def test_scales_that_differ_little_share_one_step():
+    values = np.random.default_rng(0).normal(size=40)
+    alike = FoldedGrid(slice(1, 41), np.linspace(0.1, 1, 40))
+    round_once(values, alike)
+    assert not alike.powers.any()
+    unlike = FoldedGrid(slice(1, 41), np.geomspace(0.01, 100, 40))
+    round_once(values, unlike)
+    assert ((unlike.unit > 0.7) & (unlike.unit < 1.42)).all()
 
 
 def descend(n_steps, quantised=(), sparse=(), target=(3, -0.1, 2, 0.5)):

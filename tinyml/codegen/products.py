@@ -284,19 +284,22 @@ class _Product:
 
         The sum then has one grid: columns are shifted to it.
         """
-        fills = int((self.frac + grid - self._least_shift)[self.reach > 1].min(initial=2**10))
+        fracs = self.frac + grid
+        used = np.any(self.weights != 0, axis=0)
+        fracs = np.where(used, fracs, fracs[used].min())  # what is not read needs no shift of its own
+        fills = int((fracs - self._least_shift)[self.reach > 1].min(initial=2**10))
 
         def conditioned(frac: int) -> _Conditioned | None:
-            shift = self.frac + grid - frac
+            shift = fracs - frac
             if self._as_is and not shift.any():
                 return self._conditioned(self.x)
             if np.all(shift == shift[0]):
                 return self._conditioned(self._narrow(int(shift[0]), self.limit))
             u = self._shifted(shift)
-            exact = u is not None and np.all(np.asarray(u.op.type.frac) + grid == frac)
+            exact = u is not None and np.all((np.asarray(u.op.type.frac) + grid == frac)[used])
             return u if exact else None
 
-        yield from self._best(conditioned, min(fills, int((self.frac + grid).max())), sum_bits)
+        yield from self._best(conditioned, min(fills, int(fracs.max())), sum_bits)
 
     # One spelling --------------------------------------------------------------------------------
 

@@ -7,6 +7,8 @@ from ..codegen import fixed
 
 BITS = 8
 LARGEST = 2 ** (BITS - 1) - 1
+_LITTLE = 1e-3
+_MOST_SATURATED = 4  # bits by which the largest values may exceed a common grid
 
 
 class Grid:
@@ -30,8 +32,10 @@ class Grid:
 
     def choose(self, theta):
         """Take the finest grid that holds the values which the part has now."""
-        self.frac = fixed.grid(theta[self.part] / self.unit, BITS)
-        size = self.part.stop - self.part.start
+        self._set_frac(fixed.grid(theta[self.part] / self.unit, BITS), theta)
+
+    def _set_frac(self, frac, theta):
+        self.frac, size = frac, self.part.stop - self.part.start
         self.steps = np.broadcast_to(np.ldexp(self.unit, -self.frac), size).astype(theta.dtype)
 
     def write(self, latent, theta):
@@ -50,7 +54,8 @@ class FoldedGrid(Grid):
     """A grid of values that are divided by a scale when training is over.
 
     The quotients are on a grid again whose steps are powers of two: the unit of a value is its
-    scale over the power of two that is nearest as a factor.
+    scale over a power of two. That power is 1 for all values where this costs little, because the
+    features then need no shift on the device; otherwise it is the one nearest to the scale.
 
     Parameters
     ----------
@@ -62,9 +67,29 @@ class FoldedGrid(Grid):
 
     def __init__(self, part, scale):
         self.finite = np.isfinite(scale)
-        scale = np.where(self.finite, scale, 1)
-        self.powers = np.rint(np.log2(scale)).astype(int)
-        super().__init__(part, np.ldexp(scale, -self.powers))
+        self.scale = np.where(self.finite, scale, 1)
+        self._set_powers(np.zeros_like(self.scale, dtype=int))
+        super().__init__(part, self.unit)
+
+    def _set_powers(self, powers):
+        self.powers, self.unit = powers, np.ldexp(self.scale, -powers)
+
+    def choose(self, theta):
+        """Take one step for all quotients if rounding changes little, else one for each scale."""
+        for finer in range(_MOST_SATURATED + 1):
+            super().choose(theta)
+            self._set_frac(self.frac + finer, theta)
+            if self._change(theta) <= _LITTLE:
+                return
+        self._set_powers(np.rint(np.log2(self.scale)).astype(int))
+        super().choose(theta)
+
+    def _change(self, theta):
+        """Sum of squares of what rounding changes, relative to that of the values."""
+        rounded = theta.copy()
+        self.write(theta, rounded)
+        before, after = theta[self.part], rounded[self.part]
+        return np.sum((after - before) ** 2) / max(np.sum(before**2), 1e-30)
 
     @property
     def folded_frac(self):
