@@ -25,9 +25,9 @@ from tinyml.codegen.ops import (
     Mul,
     Narrow,
     Op,
+    Scale,
     Scan,
     SquaredDistance,
-    Subtract,
     TreeWalk,
 )
 from tinyml.codegen.ops.scan import in_order
@@ -94,9 +94,19 @@ def lookups(draw, x):
 
 
 @st.composite
-def subtractions(draw, x):
-    reach = draw(st.sampled_from([1, 127, 2**15, 2**24]))
-    return legal(lambda: Subtract(x, draw(integers(x.type.size, -reach, reach))))
+def scales(draw, x):
+    """Any factors and offsets, one for all elements or one each."""
+    n = x.type.size
+    shapes = st.sampled_from([(), (n,)])
+    factor, offset = (
+        draw(integers(draw(shapes), -reach, reach))
+        for reach in (
+            draw(st.sampled_from([1, 127, 2**13])),
+            draw(st.sampled_from([1, 127, 2**15, 2**24])),
+        )
+    )
+    factor = 1 if draw(st.booleans()) else factor
+    return legal(lambda: Scale(x, factor, offset, draw(FRACS)))
 
 
 @st.composite
@@ -160,14 +170,35 @@ def chosen_mat_vecs(draw, x):
 
 @st.composite
 def scans(draw, x):
-    source = narrowed(x, draw(st.sampled_from([7, 127, 32767])))
+    """Repetitions on a value from outside, or over the steps of a sequence."""
     finer, right, n_steps = (draw(st.integers(*ends)) for ends in ((-3, 5), (0, 4), (1, 5)))
-    return legal(lambda: two_states(source, source.type.scalar_frac + finer, right, n_steps))
+    widths = [w for w in range(1, 6) if isinstance(x, Input) and x.type.size % w == 0]
+    if widths and draw(st.booleans()):
+        width = draw(st.sampled_from(widths))
+        t = x.type
+        missing = draw(st.sampled_from([None, t.lowest]))
+        sequence = Input(t.size, t.frac if np.ndim(t.frac) == 0 else 3, t.ctype, missing)
+        frame = Local(Fixed((width,), sequence.frac, t.lo, t.hi))
+        seen = narrowed(frame, 127)
+
+        def make_sequence():
+            states, results = two_states(seen, seen.type.scalar_frac + finer, right)
+            return Scan((), (), states, results, t.size // width, sequence, frame)
+
+        return legal(make_sequence)
+    source = narrowed(x, draw(st.sampled_from([7, 127, 32767])))
+    held = Local(source.type)
+
+    def make():
+        states, results = two_states(held, source.type.scalar_frac + finer, right)
+        return Scan((source,), (held,), states, results, n_steps)
+
+    return legal(make)
 
 
-def two_states(source, frac, right, n_steps):
-    """Return a scan of two states, of which the last reads both and a value from outside."""
-    held, n = Local(source.type), source.type.size
+def two_states(held, frac, right):
+    """Return two states and what replaces them; the last reads both and a value from outside."""
+    n = held.type.size
     first, last = states = tuple(Local(Fixed((n,), frac, -end, end)) for end in (127, 32767))
     outside = Narrow(held, held.type.scalar_frac - frac, -50, 50)
     product = Narrow(Mul(last, held), held.type.scalar_frac + right, -99, 99)
@@ -176,7 +207,7 @@ def two_states(source, frac, right, n_steps):
     results = (
         Narrow(y, 0, s.type.lowest, s.type.highest) for y, s in zip(sums, states, strict=True)
     )
-    return Scan((source,), (held,), states, tuple(results), n_steps)
+    return states, tuple(results)
 
 
 @st.composite
@@ -241,7 +272,7 @@ STRATEGIES = {
     "Gather": gathers,
     "Narrow": narrows,
     "Lookup": lookups,
-    "Subtract": subtractions,
+    "Scale": scales,
     "Interpolate": interpolations,
     "MatVec": mat_vecs,
     "ChosenMatVec": chosen_mat_vecs,

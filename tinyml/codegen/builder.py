@@ -22,6 +22,7 @@ from tinyml.codegen.fixed import (
     ctype_range,
     frac_for,
     grid,
+    rshift,
     storage_ctype,
     to_raw,
 )
@@ -34,6 +35,7 @@ from tinyml.codegen.graph import (
     Decay,
     Floats,
     Forest,
+    Frame,
     Graph,
     Held,
     Node,
@@ -54,13 +56,14 @@ from tinyml.codegen.ops import (
     Mul,
     Narrow,
     Op,
+    Scale,
     Scan,
     TreeWalk,
 )
 from tinyml.codegen.ops import Child as ChildOp
 from tinyml.codegen.ops import SquaredDistance as SquaredDistanceOp
 from tinyml.codegen.ops.scan import evaluate
-from tinyml.codegen.products import AffineFormat, affine, narrow_together
+from tinyml.codegen.products import AffineFormat, affine, narrow_together, run_between
 from tinyml.codegen.storage import EXP_TABLE_BYTES
 
 _MAX_EXPONENT = 100  # of an input's power of two, well inside single precision
@@ -104,6 +107,9 @@ LADDERS[Held] = (8, 16)
 INPUT_LADDER = (8, 16, 32)
 
 _WIDEST = 2**15 - 1  # of states, and of the operands of a product of two variables
+_SUMMAND = 2**14 - 1  # of two whose sum has 16 bits
+_FACTOR = 2**13 - 1  # by which 16 bits are multiplied
+_MOST_STEPS = 60_000  # of sequences, on which ranges are taken
 _ROOM = 1.25  # of a state above what calibration rows reached
 
 _Value = tuple[Op, IntArray]  # an op and what it yields on the calibration rows
@@ -117,10 +123,14 @@ def _ladder(stage: Stage) -> tuple[Any, ...]:
 
 @dataclass(frozen=True)
 class InputRange:
-    """What is known of the raw features: whole numbers of a C type, or reals with their extent."""
+    """What is known of the raw features: whole numbers of a C type, or reals with their extent.
+
+    `has_missing` says whether some are NaN.
+    """
 
     ctype: str | None
     extent: Floats
+    has_missing: bool = False
 
     @property
     def is_whole(self) -> bool:
@@ -155,6 +165,8 @@ class Builder:
         Each is multiplied by a power of two, which its own frac takes back at the end.
         """
         self.stages = fold(self.graph)
+        longest = max((s.n_steps for s in self._scans if s.frame is not None), default=1)
+        self.X = self.X[:: 1 + len(self.X) * longest // _MOST_STEPS]
         self.values = self.graph.values(self.X)
         self._exponents: IntArray | None = None
         last = self.stages[-1].node
@@ -194,30 +206,53 @@ class Builder:
     def _build_last(self, levels: tuple[int, ...], before: _Built) -> tuple[Op, IntArray]:
         if not before:
             source = self._input(levels[0])
-            return source, to_raw(self.X, source.frac, source.type.lowest, source.type.highest)
+            return source, self._raw_input(source)
         position = len(levels) - 2
         stage = self.stages[position]
         if isinstance(stage.node, ScanNode):
             return self._scan(stage, before)
         reads = [before[source + 1] for source in stage.sources]
-        if isinstance(stage.node, State | Held):
+        if isinstance(stage.node, State | Held | Frame):
             return self._local(stage, reads, levels[-1])
         op = self._lower(reads, stage, _ladder(stage)[levels[-1]], position)
         return op, evaluate([op], dict(reads))[0]
 
     def _input(self, level: int) -> Input:
         n = self.X.shape[1]
-        if self.input_range.ctype is not None:
-            return Input(n, 0, self.input_range.ctype)
+        ctype = self.input_range.ctype
+        if ctype is not None:
+            return Input(n, 0, ctype, self._missing(ctype, self.input_range.has_missing))
         ctype = f"int{INPUT_LADDER[level]}_t"
         limit = min(ctype_range(ctype)[1], LARGEST_INPUT)
         frac = [frac_for(float(e), limit) for e in self._extent()]
         limited = np.clip(np.array(frac, dtype=np.int64), -_MAX_EXPONENT, _MAX_EXPONENT)
-        return Input(n, limited, ctype)
+        return Input(n, limited, ctype, self._missing(ctype, True))
+
+    def _missing(self, ctype: str, has_room: bool) -> int | None:
+        """Return the value that ends a sequence, where there are sequences and room for it."""
+        return ctype_range(ctype)[0] if has_room and self._frame_width else None
+
+    @property
+    def _frame_width(self) -> int:
+        """Features of one step, where the input is a sequence, else 0."""
+        return next((s.frame.width for s in self._scans if s.frame is not None), 0)
+
+    def _raw_input(self, source: Input) -> IntArray:
+        t = source.type
+        if source.missing is None:
+            return to_raw(self.X, t.frac, t.lowest, t.highest)
+        raw = to_raw(np.nan_to_num(self.X), t.frac, t.lowest + 1, t.highest)
+        return np.where(np.isnan(self.X), source.missing, raw)
 
     def _extent(self) -> Floats:
-        """Return how far each real feature reaches: to the thresholds, where trees read it."""
-        first = self.stages[0]
+        """Return how far each real feature reaches: to the thresholds, where trees read it.
+
+        All steps of a sequence have the same scale.
+        """
+        first, width = self.stages[0], self._frame_width
+        if width:
+            extent = self.input_range.extent.reshape(-1, width).max(axis=0)
+            return np.tile(extent, self.X.shape[1] // width)
         if not isinstance(first.node, Forest):
             return self.input_range.extent
         reach = _threshold_extent(first.node, first.views[0], len(self.input_range.extent))
@@ -241,7 +276,7 @@ class Builder:
         if isinstance(node, Product):
             return Mul(operand(*a, view_a), operand(*b, view_b))
         assert isinstance(node, Sum)
-        return Add(*_aligned(operand(*a, view_a), operand(*b, view_b)))
+        return Add(*_aligned(seen_as(*a, view_a), seen_as(*b, view_b)))
 
     # Repetition ----------------------------------------------------------------------------------
 
@@ -249,13 +284,21 @@ class Builder:
         """Return what a body begins from; the rows of all steps are below one another."""
         node = stage.node
         scan = self._scan_of[node]
+        alive = scan.rows_alive(*(self.values[i] for i in scan.inputs))
+        if isinstance(node, Frame):
+            ((x, raw),) = reads
+            width = node.width
+            parts = [raw[rows, k * width : (k + 1) * width] for k, rows in enumerate(alive)]
+            frac = np.broadcast_to(x.type.frac, x.type.shape)[:width]
+            local = Local(Fixed((width,), frac, x.type.lo, x.type.hi))
+            return local, np.concatenate(parts)
         if isinstance(node, Held):
             ((x, raw),) = reads
             reach = float(np.abs(x.type.to_float(raw)).max(initial=0))
             outside = narrow_together(x, 2 ** (_ladder(stage)[level] - 1) - 1, reach)
             local = Local(outside.type)
             self._outside[local] = outside, evaluate([outside], {x: raw})[0]
-            return local, np.tile(self._outside[local][1], (scan.n_steps, 1))
+            return local, np.concatenate([self._outside[local][1][rows] for rows in alive])
         assert isinstance(node, State)
         if node.largest is not None:
             local = Local(Fixed((node.size,), 0, 0, node.largest))
@@ -269,19 +312,33 @@ class Builder:
     def _scan(self, stage: Stage, before: _Built) -> _Value:
         node, ops = stage.node, [before[source + 1][0] for source in stage.sources]
         assert isinstance(node, ScanNode)
-        n = len(node.states)
+        n, n_held = len(node.states), len(node.held)
         states = tuple(op for op in ops[:n] if isinstance(op, Local))
-        held = tuple(op for op in ops[2 * n :] if isinstance(op, Local))
+        held, frames = (
+            tuple(op for op in part if isinstance(op, Local))
+            for part in (ops[2 * n : 2 * n + n_held], ops[2 * n + n_held :])
+        )
         outside = [self._outside[local] for local in held]
         results = tuple(map(_returned, ops[n : 2 * n], states))
-        op = Scan(tuple(x for x, _ in outside), held, states, results, node.n_steps)
-        return op, op.run(*(raw for _, raw in outside))
+        sources = tuple(x for x, _ in outside)
+        raws = [raw for _, raw in outside]
+        if not frames:
+            op = Scan(sources, held, states, results, node.n_steps)
+            return op, op.run(*raws)
+        sequence, raw = before[0]
+        assert isinstance(sequence, Input)
+        op = Scan(sources, held, states, results, node.n_steps, sequence, frames[0])
+        return op, op.run(*raws, raw)
 
     @cached_property
     def _scan_of(self) -> dict[Node, ScanNode]:
-        """The scan to which each state and each held node belongs."""
-        scans = [stage.node for stage in self.stages if isinstance(stage.node, ScanNode)]
-        return {local: scan for scan in scans for local in (*scan.states, *scan.held)}
+        """The scan to which each node that its body begins from belongs."""
+        parts = {scan: (*scan.states, *scan.held, scan.frame) for scan in self._scans}
+        return {local: scan for scan, locals_ in parts.items() for local in locals_ if local}
+
+    @property
+    def _scans(self) -> list[ScanNode]:
+        return [stage.node for stage in self.stages if isinstance(stage.node, ScanNode)]
 
     def _forest(self, x: Op, raw: IntArray, stage: Stage, node: Forest, fmt: ForestFormat) -> Op:
         if not isinstance(x, Input):
@@ -326,28 +383,69 @@ def _threshold_extent(forest: Forest, view: View, n_features: int) -> Floats:
 
 
 def operand(x: Op, raw: IntArray, view: View) -> Op:
-    """Return x, limited as `view` says, in at most 16 bits: two of these have a product."""
-    _, _, lows, highs = view.as_clipped_affine()
-    lo, hi = float(lows[0]), float(highs[0])
-    assert np.all((lows == lo) & (highs == hi)), "all elements are limited alike"
-    reach = float(np.abs(np.clip(x.type.to_float(raw), lo, hi)).max(initial=0))
+    """Return x behind the steps of `view`, in at most 16 bits: two of these have a product."""
+    a, b, lows, highs = view.as_clipped_affine()
+    ends = np.sort([a * lows + b, a * highs + b], axis=0)
+    lo, hi = (float(end[0]) for end in ends)
+    assert np.allclose(ends, [[lo], [hi]]), "all elements are limited alike"
+    seen = x.type.to_float(raw)
+    reach = float(np.abs(np.clip(a * seen + b, lo, hi)).max(initial=0))
+    if np.any(a != 1) or np.any(b != 0):
+        x = _scaled_by(narrow_together(x, _WIDEST, float(np.abs(seen).max(initial=0))), a, b)
     frac = min(x.type.scalar_frac, frac_for(reach, _WIDEST))
-    ends = [_WIDEST if np.isinf(e) else int(to_raw(e, frac, -_WIDEST, _WIDEST)) for e in (-lo, hi)]
-    return _narrowed(x, frac, -ends[0], ends[1])
+    limits = [
+        _WIDEST if np.isinf(e) else int(to_raw(e, frac, -_WIDEST, _WIDEST)) for e in (-lo, hi)
+    ]
+    return _narrowed(x, frac, -limits[0], limits[1])
+
+
+def seen_as(x: Op, raw: IntArray, view: View) -> _Value:
+    """Return an operand and its values on calibration rows."""
+    op = operand(x, raw, view)
+    return op, run_between(x, op, raw)
+
+
+def _scaled_by(x: Op, a: Floats, b: Floats) -> Op:
+    """Return a x + b with the finest factors that 32 bits allow; a power of two is exact."""
+    frac, magnitude = x.type.scalar_frac, x.type.magnitude
+    largest = float(np.abs(a).max())
+    mantissa, exponent = np.frexp(largest)
+    plain = mantissa == 0.5 and np.all(np.abs(a) == largest)
+    finest = 1 - int(exponent) if plain else frac_for(largest, _FACTOR)
+    room = 2.0**31 - 1
+    while True:
+        factor = np.floor(np.ldexp(a, finest) + 0.5)
+        offset = np.floor(np.ldexp(b, frac + finest) + 0.5)
+        if np.all(np.abs(factor) * magnitude + np.abs(offset) < room):
+            break
+        if plain:  # the constant leaves x less than its bits
+            x = _narrowed(x, frac - 1, -_WIDEST, _WIDEST)
+            frac, magnitude = x.type.scalar_frac, x.type.magnitude
+        else:
+            finest -= 1
+    return Scale(x, factor.astype(np.int64), offset.astype(np.int64), frac + finest)
 
 
 def _narrowed(x: Op, frac: int, lo: int, hi: int) -> Op:
-    """Return x on another grid and within bounds; x itself where it is so already."""
+    """Return x on another grid and within bounds; x itself where it is so already.
+
+    What narrowed it before is replaced, so that it is rounded once.
+    """
     t = x.type
-    if t.scalar_frac == frac and t.lowest >= lo and t.highest <= hi:
+    shift = t.scalar_frac - frac
+    if shift == 0 and t.lowest >= lo and t.highest <= hi:
         return x
-    return Narrow(x, t.scalar_frac - frac, lo, hi)
+    if isinstance(x, Narrow) and shift >= 0 and np.ndim(x.shift) == 0:
+        ends = (int(rshift(end, shift)) for end in (x.type.lowest, x.type.highest))
+        return Narrow(x.x, x.shift + shift, *np.clip(list(ends), lo, hi).tolist())
+    return Narrow(x, shift, lo, hi)
 
 
-def _aligned(a: Op, b: Op) -> tuple[Op, Op]:
-    """Bring two operands to the coarser grid of the two."""
-    frac = min(a.type.scalar_frac, b.type.scalar_frac)
-    return _narrowed(a, frac, -_WIDEST, _WIDEST), _narrowed(b, frac, -_WIDEST, _WIDEST)
+def _aligned(a: tuple[Op, IntArray], b: tuple[Op, IntArray]) -> tuple[Op, Op]:
+    """Bring two operands to one grid on which either has 15 bits, so that their sum has 16."""
+    reach = max(float(np.abs(x.type.to_float(raw)).max(initial=0)) for x, raw in (a, b))
+    frac = min(a[0].type.scalar_frac, b[0].type.scalar_frac, frac_for(reach, _SUMMAND))
+    return _narrowed(a[0], frac, -_SUMMAND, _SUMMAND), _narrowed(b[0], frac, -_SUMMAND, _SUMMAND)
 
 
 def _returned(result: Op, state: Op) -> Op:
@@ -422,10 +520,13 @@ def decay(x: Op, node: Decay, fmt: DecayFormat) -> Op:
 
 def range_of(X: NDArray[Any], declared: tuple[float, float] | None) -> InputRange:
     """Decide whether features are whole numbers, and of which C type."""
+    has_missing = bool(np.isnan(X).any())
+    X = np.nan_to_num(X)
     extent = np.abs(X).max(axis=0, initial=0).astype(np.float64)
     whole = X.dtype.kind in "iub" or bool(np.all(np.floor(X) == X))
     if not whole or extent.max(initial=0) >= 2**22:
-        return InputRange(None, np.maximum(extent, np.abs(declared).max()) if declared else extent)
+        reach = np.maximum(extent, np.abs(declared).max()) if declared else extent
+        return InputRange(None, reach, has_missing)
     if declared is not None:
         lo, hi = int(np.floor(declared[0])), int(np.ceil(declared[1]))
         if not -(2**31) <= lo <= hi < 2**31:
@@ -437,7 +538,9 @@ def range_of(X: NDArray[Any], declared: tuple[float, float] | None) -> InputRang
         return InputRange(f"{X.dtype.name}_t", extent)
     else:
         lo, hi = _with_spare_bit(int(X.min(initial=0)), int(X.max(initial=0)))
-    return InputRange(storage_ctype(lo, hi), extent)
+    if has_missing:  # the lowest value of a signed type says so
+        lo = min(lo, 0) - 1
+    return InputRange(storage_ctype(lo, hi), extent, has_missing)
 
 
 def _with_spare_bit(lo: int, hi: int) -> tuple[int, int]:

@@ -92,6 +92,7 @@ class Printer:
         self._position = {id(op): k for k, op in enumerate(program.ops)}
         self._tables = {id(op): op.tables() for op in program.ops}
         self._fragments: dict[str, str] = {}
+        self._routines: dict[str, str] = {}
         self._arrays: dict[Op, str] = {}
 
     # What ops ask for ----------------------------------------------------------------------------
@@ -159,11 +160,16 @@ class Printer:
         return pointer, f"{self.prefix}_next_{short}"
 
     def routine(self, op: Op, fragment: str, **fields: str) -> str:
-        """Print a fragment of the run time as a function that belongs to `op`; return its name."""
-        function = self.name(op, fragment)
-        text = self._fragment(fragment, function=function, **fields)
-        self._fragments[function] = re.sub(r"\n[ \t]*(?=\n)", "", text)
-        return function
+        """Print a fragment of the run time as a function; return its name.
+
+        It is named after `op`, or after the first op that needed the very same function.
+        """
+        key = f"{fragment} {sorted(fields.items())}"
+        if key not in self._routines:
+            function = self._routines[key] = self.name(op, fragment)
+            text = self._fragment(fragment, function=function, **fields)
+            self._fragments[function] = re.sub(r"\n[ \t]*(?=\n)", "", text)
+        return self._routines[key]
 
     # Fragments -----------------------------------------------------------------------------------
 
@@ -188,11 +194,14 @@ class Printer:
     def declarations(self, linkage: str = "") -> str:
         """Return macros, types and prototypes."""
         p, name = self.program, self.prefix
-        prototypes = [f"{signature};" for signature in self._signatures(linkage)]
+        prototypes = [f"{signature};" for signature in self._signatures(linkage).values()]
         macros = [
             f"#define {name.upper()}_N_FEATURES {p.n_features}",
             f"#define {name.upper()}_N_OUTPUTS {p.n_outputs}",
         ]
+        if p.recurrence is not None:
+            macros.insert(1, f"#define {name.upper()}_N_STEPS {p.recurrence.n_steps}")
+            macros.insert(2, f"#define {name.upper()}_N_CHANNELS {p.n_channels}")
         fracs = p.output_fracs
         if p.head == "identity" and len(fracs) > 1:
             values = ", ".join(map(str, fracs))
@@ -203,29 +212,46 @@ class Printer:
             f"typedef {p.input.type.ctype} {name}_input_t;",
             f"typedef {p.scores.type.ctype} {name}_score_t;",
         ]
+        if p.recurrence is not None:
+            fields = [f"{s.type.ctype} {self._field(k)}[{s.type.size}];" for k, s in self._states]
+            types.append(f"typedef struct {{ {' '.join(fields)} }} {name}_state_t;")
         parts = [*macros, "", *types, "", *prototypes]
         if p.classes is not None:
             parts += ["", self._fragment("label", index_ctype(len(p.classes) - 1)).rstrip()]
         return "\n".join(parts) + "\n"
 
-    def _signatures(self, linkage: str) -> list[str]:
+    def _signatures(self, linkage: str) -> dict[str, str]:
+        """Return the head of each function, by the end of its name."""
         p, name = self.program, self.prefix
-        arguments = f"(const {name}_input_t *x"
-        signatures = [f"{linkage}void {name}_scores{arguments}, {name}_score_t *out)"]
+        row, state = f"const {name}_input_t *x", f"const {name}_state_t *s"
+        heads = {}
+        if p.recurrence is not None:
+            heads["reset"] = f"void {name}_reset({name}_state_t *s)"
+            heads["step"] = f"void {name}_step({name}_state_t *s, {row})"
+            heads["result_scores"] = f"void {name}_result_scores({state}, {name}_score_t *out)"
+            if p.has_predict:
+                heads["result"] = f"{self.predict_ctype} {name}_result({state})"
+        heads["scores"] = f"void {name}_scores({row}, {name}_score_t *out)"
         if p.has_predict:
-            signatures.append(f"{linkage}{self.predict_ctype} {name}_predict{arguments})")
-        index = index_ctype(p.n_features - 1)
-        signatures.append(
-            f"{linkage}{name}_input_t {name}_quantize_feature({index} k, float value)"
-        )
-        signatures.append(
-            f"{linkage}void {name}_quantize(const float *features, {name}_input_t *x)"
-        )
+            heads["predict"] = f"{self.predict_ctype} {name}_predict({row})"
+        k = f"{index_ctype(p.n_channels - 1)} k"
+        heads["quantize_feature"] = f"{name}_input_t {name}_quantize_feature({k}, float value)"
+        floats = f"const float *features, {name}_input_t *x"
+        if p.recurrence is not None:
+            heads["quantize_step"] = f"void {name}_quantize_step({floats})"
+        heads["quantize"] = f"void {name}_quantize({floats})"
         if p.classes is not None:
-            signatures.append(
-                f"{linkage}const char *{name}_label_P({index_ctype(len(p.classes) - 1)} k)"
-            )
-        return signatures
+            k = f"{index_ctype(len(p.classes) - 1)} k"
+            heads["label_P"] = f"const char *{name}_label_P({k})"
+        return {key: linkage + head for key, head in heads.items()}
+
+    @property
+    def _states(self) -> list[tuple[int, Op]]:
+        assert self.program.recurrence is not None
+        return list(enumerate(self.program.recurrence.states))
+
+    def _field(self, k: int) -> str:
+        return "h" if len(self._states) == 1 else f"h{k}"
 
     @property
     def predict_ctype(self) -> str:
@@ -238,13 +264,18 @@ class Printer:
 
     def definitions(self, linkage: str = "") -> str:
         """Return fragments, tables and functions."""
-        signatures = iter(self._signatures(linkage))
-        functions = [self._functions_of_ops(), self._scores(next(signatures))]
-        if self.program.has_predict:
-            functions.append(self._predict(next(signatures)))
-        functions.append(self._quantize(signatures))
+        heads = self._signatures(linkage)
+        functions = [self._functions_of_ops()]
+        if self.program.recurrence is not None:
+            functions += [self._reset(heads["reset"]), self._step(heads["step"])]
+            functions += self._results(heads)
+        else:
+            functions.append(self._scores(heads["scores"]))
+            if self.program.has_predict:
+                functions.append(self._predict(heads["predict"]))
+        functions.append(self._quantize(heads))
         if self.program.classes is not None:
-            functions.append(self._label(next(signatures)))
+            functions.append(self._label(heads["label_P"]))
         assertions = (
             f"typedef char {self.prefix}_requires_arithmetic_shift[((-3) >> 1) == -2 ? 1 : -1];\n"
             f"typedef char {self.prefix}_requires_ieee_float[sizeof(float) == 4 ? 1 : -1];\n"
@@ -290,19 +321,86 @@ class Printer:
         return text[0]
 
     def _predict(self, signature: str) -> str:
-        head, scores = self.program.head_op, self.program.scores
         with self._function(signature) as text:
-            self._used.add("scores")
-            self.line(f"{self.prefix}_score_t scores[{scores.type.size}];")
-            self.line(f"{self.prefix}_scores(x, scores);")
-            head.emit(self, Store(lambda _, value: self.line(f"return {value};")), Ref("scores"))
+            self._decide(f"{self.prefix}_scores(x, scores);")
         return text[0]
+
+    def _decide(self, fill: str) -> None:
+        """Write what fills the scores and returns what the head makes of them."""
+        head, scores = self.program.head_op, self.program.scores
+        self._used.add("scores")
+        self.line(f"{self.prefix}_score_t scores[{scores.type.size}];")
+        self.line(fill)
+        head.emit(self, Store(lambda _, value: self.line(f"return {value};")), Ref("scores"))
+
+    # Sequences: the state is the caller's --------------------------------------------------------
+
+    def _reset(self, signature: str) -> str:
+        return f"{signature}\n{{\n    memset(s, 0, sizeof *s);\n}}\n"
+
+    def _step(self, signature: str) -> str:
+        scan = self.program.recurrence
+        assert scan is not None
+        assert scan.frame is not None
+        with self._function(signature) as text:
+            self._used.add("s")
+            scan.emit_step(self, {scan.frame: "x", **self._state_arrays()})
+        return text[0]
+
+    def _state_arrays(self) -> dict[Op, str]:
+        return {state: f"s->{self._field(k)}" for k, state in self._states}
+
+    def _results(self, heads: Mapping[str, str]) -> list[str]:
+        """Return what reads the last state, and the same for a whole sequence at once."""
+        p, name = self.program, self.prefix
+        scan = p.recurrence
+        assert scan is not None
+        last = self._state_arrays()[scan.states[-1]]
+        with self._function(heads["result_scores"]) as scores:
+            self._used.add("s")
+            self.compute([(p.scores, self._store("out", p.scores))], {scan: last})
+        functions = [*scores]
+        if p.has_predict:
+            with self._function(heads["result"]) as result:
+                self._used.add("s")
+                self._decide(f"{name}_result_scores(s, scores);")
+            functions += result
+        follow = f"static void {name}_follow(const {name}_input_t *x, {name}_state_t *s)"
+        with self._function(follow) as text:
+            self._used.add("s")
+            self.line(f"{name}_reset(s);")
+            with self.loop("t", scan.n_steps):
+                if scan.missing is not None:
+                    ctype = p.input.type.ctype
+                    self.line(f"if ({self.ended('x', p.n_channels, scan.missing, ctype)}) return;")
+                self.line(f"{name}_step(s, x);")
+                self.line(f"x += {p.n_channels};")
+        functions += text
+        for key, answer in (
+            ("scores", f"{name}_result_scores(&s, out);"),
+            ("predict", f"return {name}_result(&s);"),
+        ):
+            if key in heads:
+                with self._function(heads[key]) as whole:
+                    self.line(f"{name}_state_t s;")
+                    self.line(f"{name}_follow(x, &s);")
+                    self.line(answer)
+                functions += whole
+        return functions
 
     def _store(self, buffer: str, op: Op) -> Store:
         ctype = op.type.ctype
         return Store(
             lambda i, value: self.line(f"{buffer}[{i}] = ({ctype}){_atom(value)};"), buffer
         )
+
+    def ended(self, frame: str, width: int, missing: int, ctype: str) -> str:
+        """Return the expression that says whether all values of a frame are missing."""
+        function = f"{self.prefix}_ended"
+        fields = {"function": function, "width": str(width), "missing": c_int(missing)}
+        index = index_ctype(width)
+        self._fragments[function] = self._fragment("ended", ctype, index=index, **fields)
+        return f"{function}({frame})"
 
     def compute(self, targets: Sequence[tuple[Op, Store]], arrays: Mapping[Op, str]) -> None:
         """Write what computes several ops, given the arrays that hold what they begin from."""
@@ -348,33 +446,45 @@ class Printer:
             self.line(f"/* {', '.join(steps)} */")
             op.emit(self, store, *refs)
 
-    def _quantize(self, signatures: Iterator[str]) -> str:
+    def _quantize(self, heads: Mapping[str, str]) -> str:
         """Multiply by a power of two, clamp so that NaN cannot pass, round half up."""
         p, name = self.program, self.prefix
         lo, hi = p.input_limits
         exponents = np.broadcast_to(127 + np.asarray(p.input.type.frac), (p.n_features,))
+        exponents = exponents[: p.n_channels]
         table, scale = "", str(int(exponents[0]))
         if len(set(exponents.tolist())) > 1:
             table = self._table(f"{name}_exponents", Table(exponents, "uint8_t")) + "\n"
             scale = self._read("uint8_t", f"{name}_exponents", "k")
-        with self._function(next(signatures)) as one:
+        with self._function(heads["quantize_feature"]) as one:
             if not table:
                 self.line("(void)k;")
             self.line(f"const uint32_t bits = (uint32_t){scale} << 23; /* the float 2^frac */")
             self.line("float scale;")
             self.line("memcpy(&scale, &bits, sizeof scale);")
             self.line("value *= scale;")
-            self.line("if (value != value) value = 0.0f; /* NaN */")
+            missing = p.input.missing
+            nan = "value = 0.0f" if missing is None else f"return {c_int(missing)}"
+            self.line(f"if (value != value) {nan}; /* NaN */")
             self.line(f"if (value < {lo}.0f) value = {lo}.0f;")
             self.line(f"if (value > {hi}.0f) value = {hi}.0f;")
             self.line("value += 0.5f;")
             self.line("int32_t whole = (int32_t)value;")
             self.line("if ((float)whole > value) whole--; /* towards minus infinity */")
             self.line(f"return ({name}_input_t)whole;")
-        with self._function(next(signatures)) as row, self.loop("k", p.n_features) as k:
-            index = index_ctype(p.n_features - 1)  # the loop's is wider where it counts to 256
+        functions = [table + one[0]]
+        first = "quantize_step" if p.recurrence is not None else "quantize"
+        with self._function(heads[first]) as row, self.loop("k", p.n_channels) as k:
+            index = index_ctype(p.n_channels - 1)  # the loop's is wider where it counts to 256
             self.line(f"x[{k}] = {name}_quantize_feature(({index}){k}, features[{k}]);")
-        return table + one[0] + "\n" + row[0]
+        functions += row
+        if p.recurrence is not None:
+            with self._function(heads["quantize"]) as rows, self.loop("t", p.recurrence.n_steps):
+                self.line(f"{name}_quantize_step(features, x);")
+                self.line(f"features += {p.n_channels};")
+                self.line(f"x += {p.n_channels};")
+            functions += rows
+        return "\n".join(functions)
 
     def _label(self, signature: str) -> str:
         """Put the names end to end, an empty one last, and remember where each begins."""

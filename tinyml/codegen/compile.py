@@ -13,6 +13,7 @@ from scipy.sparse import issparse
 from sklearn.base import is_classifier
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import Pipeline
+from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted
 
 import tinyml.codegen.lower_sklearn
@@ -48,7 +49,8 @@ def compile(
         A fitted scikit-learn predictor, one of `tinyml.estimators`, or a Pipeline that ends in one.
     X : array-like of shape (n_samples, n_features)
         Representative rows, usually those the model was fitted on. Ranges come from four fifths of
-        them; every fifth row is kept out and decides what ``bits="auto"`` widens.
+        them; every fifth row is kept out and decides what ``bits="auto"`` widens. Sequences may
+        have the shape (n_samples, n_steps, n_channels).
     bits : {"auto", 8, 16}
         Width of weights and activations, at most. ``"auto"`` starts at 8 and widens what costs
         agreement with the float model.
@@ -125,6 +127,8 @@ def _calibration_rows(model: Any, X: Any) -> NDArray[Any]:
         raise TypeError("The 'X' parameter of compile must be dense. Got a sparse matrix instead.")
     check_names(X, getattr(model, "feature_names_in_", None))
     X = X.to_numpy() if hasattr(X, "to_numpy") else np.asarray(X)
+    if X.ndim == 3:  # sequences, time-major
+        X = X.reshape(len(X), -1)
     if X.ndim != 2 or not len(X):
         raise ValueError(
             "The 'X' parameter of compile must be an array of shape (n_samples, n_features) with "
@@ -137,7 +141,8 @@ def _calibration_rows(model: Any, X: Any) -> NDArray[Any]:
             f"The 'X' parameter of compile must have the {expected} features that the "
             f"{type(model).__name__} was fitted on. Got {X.shape[1]} instead."
         )
-    if X.dtype.kind == "f" and not np.isfinite(X).all():
+    may_be_missing = get_tags(model).input_tags.allow_nan
+    if X.dtype.kind == "f" and not np.all(np.isfinite(X) | (may_be_missing & np.isnan(X))):
         raise ValueError("The 'X' parameter of compile must be finite. Got NaN or infinity in it.")
     return np.asarray(X[:: -(-len(X) // _MOST_ROWS)])
 
@@ -182,6 +187,17 @@ class _Trial(NamedTuple):
     error: float
 
 
+class _Rows(NamedTuple):
+    """Rows on which programs are judged, and the scores of the float model."""
+
+    X: NDArray[Any]
+    wanted: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, graph: Graph, X: NDArray[Any]) -> _Rows:
+        return cls(X, np.asarray(graph.evaluate(X), dtype=np.float64))
+
+
 class _Compiler:
     """Searches the levels of a builder; the graph is lowered once."""
 
@@ -189,8 +205,8 @@ class _Compiler:
         self.model = model
         self.graph = graph
         is_held = np.arange(len(X)) % 5 == 4
-        self.held = X[is_held] if is_held.any() else X
-        self.judged = X if len(self.held) < _FEW_ROWS else self.held
+        self.held = _Rows.of(graph, X[is_held] if is_held.any() else X)
+        self.judged = _Rows.of(graph, X) if len(self.held.X) < _FEW_ROWS else self.held
         self.final = final_step(model)
         self.classes = self.final.classes_ if is_classifier(self.final) else None
         self.head = _head(self.classes, graph.scores.size)
@@ -256,23 +272,23 @@ class _Compiler:
             whole_numbers=self.input_range.is_whole,
             feature_names=getattr(self.model, "feature_names_in_", None),
         )
-        n_rows = len(self.held)
+        n_rows = len(self.held.X)
         spread = np.linspace(0, n_rows - 1, min(N_SELFTEST_ROWS, n_rows)).astype(int)
         return replace(
             program,
             agreement=self._agreement(program, self.held),
-            selftest_rows=program.quantize(self.held[spread]).astype(np.int64),
+            selftest_rows=program.quantize(self.held.X[spread]).astype(np.int64),
         )
 
-    def _agreement(self, program: Program, X: NDArray[Any]) -> Agreement:
-        wanted = np.asarray(self.graph.evaluate(X), dtype=np.float64)
-        scores = program.run(program.quantize(X))
+    def _agreement(self, program: Program, rows: _Rows) -> Agreement:
+        n_rows, wanted = len(rows.X), rows.wanted
+        scores = program.run(program.quantize(rows.X))
         got = program.scores.type.to_float(scores)
         if self.classes is None:
-            return Agreement(len(X), None, relative_error(got, wanted, each=True))
+            return Agreement(n_rows, None, relative_error(got, wanted, each=True))
         error = relative_error(got, wanted, each=False)
         decided = wanted[:, 0] > 0 if self.head == "sign" else wanted.argmax(axis=1)
-        return Agreement(len(X), int((program.decide(scores) == decided).sum()), error)
+        return Agreement(n_rows, int((program.decide(scores) == decided).sum()), error)
 
 
 def _say_if_poor(program: Program) -> None:

@@ -21,6 +21,7 @@ from tinyml.codegen.graph import (
     Decay,
     Floats,
     Forest,
+    Frame,
     Graph,
     Held,
     Node,
@@ -88,7 +89,8 @@ class Stage:
     """One node that costs arithmetic, and how it sees the stages that it reads.
 
     `sources` are positions in the list of stages, -1 is the input; to each belongs a view. A stage
-    inside a `Scan` comes before it, and after the stages of `State` and `Held` that it begins from.
+    inside a `Scan` comes before it, and after the stages of `State`, `Held` and `Frame` that it
+    begins from.
     """
 
     node: Node
@@ -167,20 +169,21 @@ class _Folding:
     def _settled(self, node: Node) -> _Seen:
         """A stage, unchanged; where anything is pending, a product by 1 does it."""
         position, view = self.seen[node]
-        pending = view.steps or position < 0 or not self._is_whole(position, view)
+        pending = view.steps or not self._is_whole(position, view)
         return self._put(node) if pending else (position, view)
 
-    def _clipped(self, node: Node) -> _Seen:
-        """All of a stage or of the input, limited at most."""
+    def _elementwise(self, node: Node) -> _Seen:
+        """All of a stage, behind any elementwise steps."""
         position, view = self.seen[node]
-        only_clips = all(operation in _CLIPS for operation, _ in view.steps)
-        pending = position < 0 or not only_clips or not self._is_whole(position, view)
-        return self._put(node) if pending else (position, view)
+        return self._put(node) if not self._is_whole(position, view) else (position, view)
 
     def _put(self, node: Node) -> _Seen:
         return self._push(Affine(node, np.eye(node.size)), self.seen[node])
 
     def _is_whole(self, position: int, view: View) -> bool:
+        """Whether a view is of all elements of a stage; the input is none."""
+        if position < 0:
+            return False
         return np.array_equal(view.columns, np.arange(self.stages[position].node.size))
 
     # Nodes that disappear, or change the stage before ---------------------------------------------
@@ -250,9 +253,12 @@ class _Folding:
         for inner in (*node.states, *node.body):
             if isinstance(inner, Held):
                 self._see(inner, self._push(inner, self._settled(inner.source)))
+            elif isinstance(inner, Frame):
+                self._see(inner, self._push(inner, self.seen[inner.source]))
             elif inner not in self.seen:
                 self._fold(inner)
         parts = (*node.states, *node.results, *node.held)
+        parts += () if node.frame is None else (node.frame,)
         return self._push(node, *(self._settled(part) for part in parts))
 
 
@@ -266,8 +272,8 @@ def _reads(node: Node) -> list[tuple[_Read, Node]]:
     if isinstance(node, Forest):
         return [(_Folding._as_it_is, node.x)]
     if isinstance(node, Chosen):
-        return [(_Folding._as_it_is, node.x), (_Folding._clipped, node.index)]
-    return [(_Folding._clipped, x) for x in node.inputs]
+        return [(_Folding._as_it_is, node.x), (_Folding._elementwise, node.index)]
+    return [(_Folding._elementwise, x) for x in node.inputs]
 
 
 def _whole(node: Node) -> View:

@@ -18,7 +18,7 @@ from scipy.linalg import LinAlgError, cholesky, inv
 from tinyml.codegen.fixed import LARGEST_INPUT, IntArray, frac_for, grid, rshift, to_raw
 from tinyml.codegen.fold import View
 from tinyml.codegen.graph import Floats, relative_error
-from tinyml.codegen.ops import Gather, MatVec, Narrow, Op, Subtract
+from tinyml.codegen.ops import Gather, MatVec, Narrow, Op, Scale
 
 _SUM_BITS = (16, 24, 32)
 _MOST_LEFT = 14  # of a column's shift
@@ -142,7 +142,7 @@ def _centred(x: Op, raw: IntArray) -> tuple[Op, IntArray, Floats]:
     offset = np.where(far, middle, 0)
     limit = LARGEST_INPUT
     near = x if x.type.magnitude <= limit else Narrow(x, 0, -limit, limit)
-    centred = Subtract(near, offset)
+    centred = Scale(near, 1, -offset, near.type.frac)
     frac = np.broadcast_to(x.type.frac, x.type.shape)
     return centred, run_between(x, centred, raw), np.ldexp(offset.astype(np.float64), -frac)
 
@@ -286,7 +286,9 @@ class _Product:
         """
         fracs = self.frac + grid
         used = np.any(self.weights != 0, axis=0)
-        fracs = np.where(used, fracs, fracs[used].min())  # what is not read needs no shift of its own
+        fracs = np.where(
+            used, fracs, fracs[used].min()
+        )  # what is not read needs no shift of its own
         fills = int((fracs - self._least_shift)[self.reach > 1].min(initial=2**10))
 
         def conditioned(frac: int) -> _Conditioned | None:

@@ -18,7 +18,7 @@ from tinyml.codegen.layout import peak_bytes
 from tinyml.codegen.ops.base import Op
 from tinyml.codegen.ops.elementwise import Input
 from tinyml.codegen.ops.heads import ArgMax, Identity, Sign
-from tinyml.codegen.ops.scan import evaluate, in_order
+from tinyml.codegen.ops.scan import Scan, evaluate, in_order
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -89,9 +89,11 @@ class Program:
     def __post_init__(self) -> None:
         object.__setattr__(self, "ops", tuple(in_order([self.scores])))
         object.__setattr__(self, "head_op", HEADS[self.head](self.scores))
+        object.__setattr__(self, "recurrence", _recurrence(self.scores))
 
     ops: tuple[Op, ...] = field(init=False)
     head_op: Op = field(init=False)
+    recurrence: Scan | None = field(init=False)
 
     # Types ---------------------------------------------------------------------------------------
 
@@ -137,7 +139,43 @@ class Program:
     def input_limits(self) -> tuple[int, int]:
         """Smallest and largest raw feature that `quantize` gives."""
         t = self.input.type
-        return max(t.lowest, -LARGEST_INPUT), min(t.highest, LARGEST_INPUT)
+        lowest = t.lowest + (self.input.missing is not None)
+        return max(lowest, -LARGEST_INPUT), min(t.highest, LARGEST_INPUT)
+
+    # Sequences -----------------------------------------------------------------------------------
+
+    @property
+    def n_channels(self) -> int:
+        """Features of one time step; all of them where the input is no sequence."""
+        frame = None if self.recurrence is None else self.recurrence.frame
+        return self.n_features if frame is None else frame.type.size
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes of ``<name>_state_t``, which the caller of ``<name>_step`` keeps."""
+        return 0 if self.recurrence is None else self.recurrence.state_bytes
+
+    @property
+    def step_bytes(self) -> int:
+        """Bytes of buffers alive at once inside ``<name>_step``."""
+        return 0 if self.recurrence is None else self.recurrence.step_bytes
+
+    def n_steps(self, raw: IntArray) -> IntArray:
+        """Count the steps of each raw sequence before it ends; 1 where rows are no sequences.
+
+        Parameters
+        ----------
+        raw : ndarray of int, shape (n_samples, n_features)
+
+        Returns
+        -------
+        n_steps : ndarray of int, shape (n_samples,)
+        """
+        frames = np.reshape(raw, (len(raw), -1, self.n_channels))
+        if self.input.missing is None:
+            return np.full(len(raw), frames.shape[1])
+        going = np.any(frames != self.input.missing, axis=2)
+        return np.asarray(np.logical_and.accumulate(going, axis=1).sum(axis=1))
 
     # Execution -----------------------------------------------------------------------------------
 
@@ -147,7 +185,8 @@ class Program:
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Any real numbers; NaN becomes 0 and infinities the ends of the format.
+            Any real numbers; NaN becomes 0, in a sequence the value that says so, and infinities
+            the ends of the format. Sequences may have the shape (n_samples, n_steps, n_channels).
 
         Returns
         -------
@@ -159,7 +198,8 @@ class Program:
         with np.errstate(over="ignore", invalid="ignore"):
             scale = np.ldexp(np.float32(1), self.input.type.frac).astype(np.float32)
             scaled = X.astype(np.float32) * scale
-        scaled = np.where(np.isnan(scaled), np.float32(0), np.clip(scaled, lo, hi))
+        missing = np.float32(self.input.missing or 0)
+        scaled = np.where(np.isnan(scaled), missing, np.clip(scaled, lo, hi))
         return np.floor(scaled + np.float32(0.5)).astype(self.input.type.dtype)
 
     def run(self, raw: Any) -> IntArray:
@@ -197,6 +237,8 @@ class Program:
     def _rows(self, X: Any) -> NDArray[Any]:
         check_names(X, self.feature_names)
         X = np.asarray(X)
+        if X.ndim == 3 and X.shape[2] == self.n_channels:
+            X = X.reshape(len(X), -1)
         if X.ndim != 2 or X.shape[1] != self.n_features:
             raise ValueError(
                 f"The program expects rows of {self.n_features} features, an array of shape "
@@ -259,7 +301,7 @@ class Program:
         raw = self.quantize(X)
         if self.whole_numbers:
             X = self._rows(X)
-            n = int(np.any(raw != X, axis=1).sum())
+            n = int(np.any((raw != X) & ~np.isnan(X), axis=1).sum())
             if n:
                 t = self.input.type
                 warnings.warn(
@@ -350,6 +392,21 @@ class Program:
         from tinyml.codegen.export import export
 
         return export(self, path, name, kind)
+
+
+def _recurrence(scores: Op) -> Scan | None:
+    """Return the scan over a sequence from whose last state alone the scores follow, if any."""
+    scans = [op for op in in_order([scores]) if isinstance(op, Scan) and op.frame is not None]
+    if len(scans) != 1 or scans[0].held or _reads_beside(scores, scans[0]):
+        return None
+    return scans[0]
+
+
+def _reads_beside(op: Op, scan: Scan) -> bool:
+    """Whether an op reads the input in another way than through a scan."""
+    if op is scan:
+        return False
+    return isinstance(op, Input) or any(_reads_beside(x, scan) for x in op.inputs)
 
 
 def _frac_text(op: Op) -> str:

@@ -1,6 +1,16 @@
 """Estimators made for microcontrollers, one module per family."""
 
 from .bonsai import BonsaiClassifier, BonsaiRegressor
+from .fastgrnn import FastGRNNClassifier, FastGRNNRegressor
 from .protonn import ProtoNNClassifier, ProtoNNRegressor
+from .sequence_scaler import SequenceScaler
 
-__all__ = ["BonsaiClassifier", "BonsaiRegressor", "ProtoNNClassifier", "ProtoNNRegressor"]
+__all__ = [
+    "BonsaiClassifier",
+    "BonsaiRegressor",
+    "FastGRNNClassifier",
+    "FastGRNNRegressor",
+    "ProtoNNClassifier",
+    "ProtoNNRegressor",
+    "SequenceScaler",
+]

@@ -7,9 +7,6 @@ zeros. Backward, `d_state` (n, H) is the gradient by the last state, and `sums` 
 the gradient by itself. Functions of a cell take its parameters after `U`, in the order of `CELLS`.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
-
 import numpy as np
 from numba import njit
 
@@ -34,7 +31,7 @@ def bend(value):
 
 @njit(cache=True)
 def fastgrnn_forward(inputs, counts, U, gate_bias, update_bias, mix, sums, states):
-    """h' = (zeta (1 - z) + nu) g + z h, z = gate(a + b_z), g = bend(a + b_h), a = W x + U h.
+    """H' = (zeta (1 - z) + nu) g + z h, z = gate(a + b_z), g = bend(a + b_h), a = W x + U h.
 
     `mix` holds zeta and nu.
     """
@@ -93,7 +90,7 @@ def fastgrnn_backward(
 
 @njit(cache=True)
 def fastrnn_forward(inputs, counts, U, bias, mix, sums, states):
-    """h' = alpha bend(W x + U h + b) + beta h; `mix` holds alpha and beta."""
+    """H' = alpha bend(W x + U h + b) + beta h; `mix` holds alpha and beta."""
     n_steps, n, n_hidden = sums.shape
     columns = np.ascontiguousarray(U.T)
     for t in range(n_steps):
@@ -141,7 +138,7 @@ def fastrnn_backward(counts, U, bias, mix, sums, states, d_state, d_bias, d_mix)
 
 @njit(cache=True)
 def gru_forward(inputs, counts, U, bias, inner_bias, sums, states):
-    """h' = (1 - z) g + z h, r = gate(a_r), z = gate(a_z), g = bend(W_g x + b_g + r (U_g h + c)).
+    """H' = (1 - z) g + z h, r = gate(a_r), z = gate(a_z), g = bend(W_g x + b_g + r (U_g h + c)).
 
     a_r = W_r x + U_r h + b_r, and so is a_z. The rows of W, U and b are those of r, z and g one
     below the other; in `sums` the last part is U_g h + c alone.

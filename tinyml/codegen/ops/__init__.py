@@ -11,7 +11,7 @@ from tinyml.codegen.ops.elementwise import (
     Lookup,
     Mul,
     Narrow,
-    Subtract,
+    Scale,
 )
 from tinyml.codegen.ops.heads import ArgMax, Identity, Sign
 from tinyml.codegen.ops.linear import ChosenMatVec, MatVec
@@ -34,11 +34,11 @@ __all__ = [
     "Mul",
     "Narrow",
     "Op",
+    "Scale",
     "Scan",
     "Sign",
     "SquaredDistance",
     "Store",
-    "Subtract",
     "Table",
     "TreeWalk",
 ]

@@ -99,6 +99,9 @@ class Code(Protocol):
     def routine(self, op: Op, fragment: str, **fields: str) -> str:
         """Print a fragment of the run time as a function that belongs to `op`; return its name."""
 
+    def ended(self, frame: str, width: int, missing: int, ctype: str) -> str:
+        """Return the expression that says whether all values of a frame are missing."""
+
     def compute(self, targets: Sequence[tuple[Op, Store]], arrays: Mapping[Op, str]) -> None:
         """Write what computes several ops, given the arrays that hold what they begin from."""
 

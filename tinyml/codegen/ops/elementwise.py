@@ -12,11 +12,15 @@ from tinyml.codegen.ops.base import Code, Elementwise, Op, Ref, Store, Table
 
 @dataclass(eq=False)
 class Input(Op):
-    """The raw features. Their bounds are those of the whole C type: any value is legal."""
+    """The raw features. Their bounds are those of the whole C type: any value is legal.
+
+    Where `missing` is given, that value says that there is none.
+    """
 
     size: int
     frac: int | IntArray
     ctype: str
+    missing: int | None = None
     inputs: tuple[Op, ...] = field(default=(), init=False)
 
     def __post_init__(self) -> None:
@@ -58,30 +62,50 @@ class Gather(Op):
 
 
 @dataclass(eq=False)
-class Subtract(Elementwise):
-    """y_i = x_i - offset_i: what is far from zero and varies little comes near it."""
+class Scale(Elementwise):
+    """y_i = factor_i x_i + offset_i, in units of ``2**-frac``: a power of two costs nothing."""
 
     x: Op
-    offset: IntArray
+    factor: int | IntArray
+    offset: int | IntArray
+    frac: Exponent
 
     def __post_init__(self) -> None:
         self.inputs = (self.x,)
         t = self.x.type
-        self.type = Fixed(t.shape, t.frac, t.lo - self.offset, t.hi - self.offset)
-        ends = [t.lowest, t.highest, self.type.lowest, self.type.highest]
-        ends += [int(np.min(self.offset)), int(np.max(self.offset))]
-        self._working = arithmetic_ctype(min(ends), max(ends))
+        self.factor, self.offset = _collapsed(self.factor), _collapsed(self.offset)
+        products = [np.asarray(self.factor * end, dtype=np.int64) for end in (t.lo, t.hi)]
+        lo = np.asarray(np.minimum(*products) + self.offset, dtype=np.int64)
+        hi = np.asarray(np.maximum(*products) + self.offset, dtype=np.int64)
+        self.type = Fixed(t.shape, self.frac, lo, hi)
+        ends = [t.lo, t.hi, *products, self.factor, self.offset, lo, hi]
+        lowest, highest = min(int(np.min(e)) for e in ends), max(int(np.max(e)) for e in ends)
+        self._working = arithmetic_ctype(lowest, highest)
 
     def run(self, *args: IntArray) -> IntArray:
-        return np.asarray(args[0] - self.offset)
+        return np.asarray(self.factor * args[0] + self.offset)
 
     def tables(self) -> dict[str, Table]:
-        return {"offset": Table.of(self.offset)}
+        parts = {"factor": self.factor, "offset": self.offset}
+        return {key: Table.of(np.asarray(v)) for key, v in parts.items() if np.ndim(v) > 0}
+
+    @property
+    def work(self) -> int:
+        return self.type.size * (1 if np.ndim(self.factor) == 0 and self.factor == 1 else 8)
 
     def element(self, c: Code, index: str, *values: str) -> str:
-        (value,) = values
-        working = c.ctype(self._working)
-        return f"({working})(({working}){value} - ({working}){c.read(self, 'offset', index)})"
+        working, (value,) = c.ctype(self._working), values
+        expression = f"({working}){value}"
+        if np.ndim(self.factor) > 0 or self.factor != 1:
+            factor = self._part(c, "factor", self.factor, index)
+            expression = f"({working})({expression} * ({working}){factor})"
+        if np.ndim(self.offset) > 0 or self.offset != 0:
+            offset = self._part(c, "offset", self.offset, index)
+            expression = f"({working})({expression} + ({working}){offset})"
+        return expression
+
+    def _part(self, c: Code, key: str, values: int | IntArray, index: str) -> str:
+        return c_int(int(values)) if np.ndim(values) == 0 else c.read(self, key, index)
 
 
 @dataclass(eq=False)

@@ -7,14 +7,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from tinyml.codegen.fixed import Fixed, IntArray
+from tinyml.codegen.fixed import Fixed, IntArray, index_ctype
 from tinyml.codegen.layout import peak_bytes
 from tinyml.codegen.ops.base import Code, Op, Ref, Store
+from tinyml.codegen.ops.elementwise import Input
 
 
 @dataclass(eq=False)
 class Local(Op):
-    """What a body begins from: a state, or a value from outside."""
+    """What a body begins from: a state, a value from outside, or one step of a sequence."""
 
     type: Fixed
     inputs: tuple[Op, ...] = field(default=(), init=False)
@@ -30,8 +31,9 @@ class Local(Op):
 class Scan(Op):
     """The last of `states` after `n_steps` times replacing each by its result, zeros at first.
 
-    `results` are ops on the `states` and on `held`, the locals that stand for `sources`. Each has
-    the bounds of its state: what holds before a step holds after it.
+    `results` are ops on the `states`, on `held`, the locals that stand for `sources`, and on
+    `frame`, that for the next elements of `sequence` in each step. Each has the bounds of its
+    state: what holds before a step holds after it. All ends before a frame of missing values.
     """
 
     sources: tuple[Op, ...]
@@ -39,9 +41,12 @@ class Scan(Op):
     states: tuple[Local, ...]
     results: tuple[Op, ...]
     n_steps: int
+    sequence: Input | None = None
+    frame: Local | None = None
 
     def __post_init__(self) -> None:
-        self.inputs, self.body = self.sources, self.results
+        self.body = self.results
+        self.inputs = self.sources if self.sequence is None else (*self.sources, self.sequence)
         for state, result in zip(self.states, self.results, strict=True):
             t, after = state.type, result.type
             if np.any(after.lo < t.lo) or np.any(after.hi > t.hi) or np.any(after.frac != t.frac):
@@ -50,18 +55,38 @@ class Scan(Op):
 
     def run(self, *args: IntArray) -> IntArray:
         n_rows = len(args[0])
-        known: dict[Op, IntArray] = dict(zip(self.held, args, strict=True))
         values = [np.zeros((n_rows, s.type.size), dtype=np.int64) for s in self.states]
-        for _ in range(self.n_steps):
+        going = np.ones((n_rows, 1), dtype=bool)
+        for t in range(self.n_steps):
+            known: dict[Op, IntArray] = dict(zip(self.held, args, strict=False))
+            if self.frame is not None:
+                width = self.frame.type.size
+                known[self.frame] = args[-1][:, t * width : (t + 1) * width]
+                going &= np.any(known[self.frame] != self.missing, axis=1, keepdims=True)
             known |= dict(zip(self.states, values, strict=True))
-            values = evaluate(self.results, known)
+            after = evaluate(self.results, known)
+            values = [np.where(going, new, old) for new, old in zip(after, values, strict=True)]
         return values[-1]
 
     @property
+    def missing(self) -> int | None:
+        """The value of which a frame consists that ends the sequence."""
+        return None if self.sequence is None else self.sequence.missing
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes of what is carried from step to step."""
+        return sum(s.type.nbytes for s in self.states)
+
+    @property
+    def step_bytes(self) -> int:
+        """Bytes of what replaces the states and of the arrays of the body."""
+        known = {*self.states, *self.held} | ({self.frame} if self.frame is not None else set())
+        return self.state_bytes + peak_bytes(self.results, known)
+
+    @property
     def scratch_bytes(self) -> int:
-        """Bytes of the states, of what replaces them, and of the arrays of the body."""
-        states = sum(s.type.nbytes for s in self.states)
-        return 2 * states + peak_bytes(self.results, {*self.states, *self.held})
+        return self.state_bytes + self.step_bytes
 
     @property
     def work(self) -> int:
@@ -72,17 +97,30 @@ class Scan(Op):
         return f"{self.n_steps} steps"
 
     def emit(self, c: Code, store: Store, *args: Ref) -> None:
-        arrays: dict[Op, str] = {h: x.name for h, x in zip(self.held, args, strict=True)}
+        arrays: dict[Op, str] = {h: x.name for h, x in zip(self.held, args, strict=False)}
         for state in self.states:
             arrays[state] = c.fresh("state")
             c.line(f"{state.type.ctype} {arrays[state]}[{state.type.size}] = {{0}};")
-        with c.loop("t", self.n_steps):
-            self._step(c, arrays)
+        with c.loop("t", self.n_steps) as t:
+            if self.frame is not None:
+                arrays[self.frame] = self._next_frame(c, args[-1].name, t)
+            self.emit_step(c, arrays)
         with c.loop("i", self.type.size) as i:
             store(i, f"{arrays[self.states[-1]]}[{i}]")
 
-    def _step(self, c: Code, arrays: Mapping[Op, str]) -> None:
-        """Compute all results before the first of them replaces its state."""
+    def _next_frame(self, c: Code, sequence: str, t: str) -> str:
+        """Point to the part of the sequence that is next, or leave the loop."""
+        assert self.frame is not None
+        ctype, width = self.frame.type.ctype, self.frame.type.size
+        position = index_ctype(max(256, self.n_steps * width))
+        frame = c.fresh("frame")
+        c.line(f"const {ctype} *{frame} = {sequence} + ({position})({t} * {width}U);")
+        if self.missing is not None:
+            c.line(f"if ({c.ended(frame, width, self.missing, ctype)}) break;")
+        return frame
+
+    def emit_step(self, c: Code, arrays: Mapping[Op, str]) -> None:
+        """Write one step: all results are computed before the first of them replaces its state."""
         after = [c.fresh("next") for _ in self.states]
         for name, state in zip(after, self.states, strict=True):
             c.line(f"{state.type.ctype} {name}[{state.type.size}];")
