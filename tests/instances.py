@@ -54,8 +54,11 @@ import tinyml
 from tinyml.estimators import (
     BonsaiClassifier,
     BonsaiRegressor,
+    FastGRNNClassifier,
+    FastGRNNRegressor,
     ProtoNNClassifier,
     ProtoNNRegressor,
+    SequenceScaler,
 )
 
 
@@ -107,6 +110,22 @@ def _mixed():
     return np.round(standard * reach + shift).astype(np.int32), y
 
 
+def _ragged():
+    """Sequences of two channels in real units, of which some end early and one never begins."""
+    X, y = load_digits(return_X_y=True)
+    X = X * 0.37 - 1.0
+    for length in (0, 5, 20):
+        X[length :: 40 + length, 2 * length :] = np.nan
+    return X, y < 5
+
+
+def _ragged_counts():
+    """The same of whole numbers."""
+    X, y = load_digits(return_X_y=True)
+    X[::5, 40:] = np.nan
+    return X, y
+
+
 def _two_targets():
     X, y = load_diabetes(return_X_y=True)
     return X, np.c_[y, X[:, 2] * 100 + y / 10]
@@ -115,6 +134,8 @@ def _two_targets():
 DATA = {
     "digits": lambda: load_digits(return_X_y=True),  # whole numbers in float columns
     "even_digits": _binary_digits,  # bytes
+    "ragged": _ragged,
+    "ragged_counts": _ragged_counts,
     "iris": lambda: _names(load_iris()),
     "cancer": lambda: load_breast_cancer(return_X_y=True),
     "wine": lambda: load_wine(return_X_y=True),
@@ -131,6 +152,7 @@ SEED = {"random_state": 0}
 FOREST = {"n_estimators": 5, "max_depth": 5, **SEED}
 PROTONN = {"max_iter": 20, **SEED}
 BONSAI = {"max_iter": 20, **SEED}
+FASTGRNN = {"max_iter": 20, **SEED}
 
 
 def _logistic(**parameters):
@@ -239,7 +261,26 @@ def _bonsai() -> Iterator[tuple[str, BaseEstimator, str]]:
     yield "bonsai_regressor_scaled", _scaled(BonsaiRegressor(3, 0, **BONSAI)), "diabetes"
 
 
-_FAMILIES = (_pipelines, _scalers, _selectors, _linear, _trees, _protonn, _bonsai)
+def _fastgrnn() -> Iterator[tuple[str, BaseEstimator, str]]:
+    thin = {"w_rank": 3, "u_rank": 5, "w_density": 0.8, "u_density": 0.4}
+    rows = {"n_channels": 8, **FASTGRNN}
+    pairs = {"n_channels": 2, **FASTGRNN}
+    yield "fastgrnn", FastGRNNClassifier(12, **rows), "digits"
+    yield "fastgrnn_thin", FastGRNNClassifier(14, **thin, **rows), "digits"
+    yield "fastgrnn_bytes", FastGRNNClassifier(9, loss="hinge", **rows), "even_digits"
+    yield "fastgrnn_ragged", FastGRNNClassifier(8, **pairs), "ragged"
+    yield "fastgrnn_counts", FastGRNNClassifier(10, **rows), "ragged_counts"
+    scaled = make_pipeline(SequenceScaler(2), FastGRNNClassifier(6, **pairs))
+    yield "fastgrnn_scaled", scaled, "ragged"
+    yield "fastgrnn_steps_of_one", FastGRNNClassifier(5, **FASTGRNN), "iris"
+    yield "fastrnn", FastGRNNClassifier(10, cell="fastrnn", **rows), "digits"
+    yield "gru", FastGRNNClassifier(8, cell="gru", **rows), "digits"
+    yield "gru_thin", FastGRNNClassifier(9, cell="gru", **thin, **rows), "ragged_counts"
+    yield "fastgrnn_regressor", FastGRNNRegressor(6, n_channels=5, **FASTGRNN), "diabetes"
+    yield "gru_regressor", FastGRNNRegressor(4, cell="gru", **FASTGRNN), "diabetes"
+
+
+_FAMILIES = (_pipelines, _scalers, _selectors, _linear, _trees, _protonn, _bonsai, _fastgrnn)
 INSTANCES = {row[0]: Instance(*row) for family in _FAMILIES for row in family()}
 CLASSIFIERS = [name for name, instance in INSTANCES.items() if instance.is_classifier]
 

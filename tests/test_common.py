@@ -10,6 +10,8 @@ from tinyml import model_selection
 from tinyml.estimators import (
     BonsaiClassifier,
     BonsaiRegressor,
+    FastGRNNClassifier,
+    FastGRNNRegressor,
     ProtoNNClassifier,
     ProtoNNRegressor,
 )
@@ -29,7 +31,14 @@ def ours():
 ESTIMATORS = [*ours(), FixedPointClassifier(LogisticRegression()), FixedPointRegressor(Ridge())]
 
 # Rows are drawn into batches at random: a weight of two is a repeated row in expectation only.
-DRAWS_ROWS = (BonsaiClassifier, BonsaiRegressor, ProtoNNClassifier, ProtoNNRegressor)
+DRAWS_ROWS = (
+    BonsaiClassifier,
+    BonsaiRegressor,
+    FastGRNNClassifier,
+    FastGRNNRegressor,
+    ProtoNNClassifier,
+    ProtoNNRegressor,
+)
 WEIGHT_CHECK = "check_sample_weight_equivalence_on_dense_data"
 
 

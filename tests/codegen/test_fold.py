@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from instances import INSTANCES, compiled, data
 
 from tinyml.codegen.fold import View, fold
-from tinyml.codegen.graph import Affine, Graph, Held, Scan, State
+from tinyml.codegen.graph import Affine, Frame, Graph, Held, Scan, State, steps_before_end
 
 numbers = st.floats(-50, 50).map(lambda v: round(v, 3))
 nonzero = numbers.filter(lambda v: abs(v) > 0.01)
@@ -24,7 +24,7 @@ def evaluate(stages, X):
     for position, stage in enumerate(stages):
         if isinstance(stage.node, Scan):
             values[position] = repeated(stages, inner, stage, values)
-        elif isinstance(stage.node, State | Held) or inner & {*stage.sources}:
+        elif isinstance(stage.node, State | Held | Frame) or inner & {*stage.sources}:
             inner.add(position)
         else:
             values[position] = stage.evaluate(*(values[k] for k in stage.sources))
@@ -36,13 +36,20 @@ def repeated(stages, inner, scan, outside):
     states, results = scan.sources[:n], scan.sources[n : 2 * n]
     n_rows = len(outside[-1])
     values = outside | {k: np.zeros((n_rows, stages[k].node.size)) for k in states}
-    for _ in range(scan.node.n_steps):
+    frame = scan.node.frame
+    counts = None if frame is None else steps_before_end(outside[-1], frame.width)
+    for t in range(scan.node.n_steps):
         for position in sorted(inner - {*states}):
-            stage = stages[position]
-            sources = [values[k] for k in stage.sources]
-            is_held = isinstance(stage.node, Held)
-            values[position] = sources[0] if is_held else stage.evaluate(*sources)
-        values |= dict(zip(states, [values[k] for k in results], strict=True))
+            node, sources = stages[position].node, stages[position].sources
+            if isinstance(node, Frame):
+                values[position] = np.nan_to_num(outside[-1][:, t * node.width :][:, : node.width])
+            elif isinstance(node, Held):
+                values[position] = values[sources[0]]
+            else:
+                values[position] = stages[position].evaluate(*(values[k] for k in sources))
+        for state, result in list(zip(states, [values[k] for k in results], strict=True)):
+            going = np.ones((n_rows, 1), bool) if counts is None else counts[:, None] > t
+            values[state] = np.where(going, result, values[state])
     return values[states[-1]]
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from tinyml.device import BuildError, ToolNotFound, check_header, get_board, toolchain
 from tinyml.device.build import ARDUINO, FLAGS, OS, AvrBuild, DoesNotLink
+from tinyml.device.driving import ByRow
 from tinyml.device.exactness import run_models_host
 from tinyml.device.firmware import build_bench, build_minimal
 
@@ -23,7 +24,7 @@ def test_a_literal_table_takes_its_size_in_flash_and_no_ram(c_model):
         return c_model("return pgm_read_byte(&t[(uint8_t)x[0]]);", top=table)
 
     with AvrBuild(UNO, OS) as avr:
-        small, large = (build_minimal(avr, firmware(size)) for size in (100, 350))
+        small, large = (build_minimal(avr, ByRow(firmware(size))) for size in (100, 350))
     assert large.flash - small.flash == 250
     assert large.static_ram == small.static_ram == 2 * 2 + 2  # the row and the decision
 
@@ -34,9 +35,9 @@ def test_static_variables_are_counted_as_ram_and_their_values_as_flash(c_model, 
     top = "static volatile uint8_t zeros[30]; static volatile uint8_t ones[20] = {1, 1, 1};\n"
     body = "return (int16_t)(zeros[x[0]] + ones[x[1]]);"
     with AvrBuild(UNO, flags) as avr:
-        elf = build_minimal(avr, c_model(body, top=top))
-        plain = build_minimal(avr, c_model("return 1;"))
-        larger = build_minimal(avr, c_model(body, top=top.replace("[30]", "[430]")))
+        elf = build_minimal(avr, ByRow(c_model(body, top=top)))
+        plain = build_minimal(avr, ByRow(c_model("return 1;")))
+        larger = build_minimal(avr, ByRow(c_model(body, top=top.replace("[30]", "[430]"))))
     assert elf.static_ram - plain.static_ram == 50
     assert elf.flash - plain.flash >= 20
     assert (larger.static_ram - elf.static_ram, larger.flash - elf.flash) == (400, 0)
@@ -46,7 +47,9 @@ def test_static_variables_are_counted_as_ram_and_their_values_as_flash(c_model, 
 def test_functions_that_are_not_called_take_no_flash(c_model):
     top = "double unused(double a);\ndouble unused(double a) { return a / 3.0; }\n"
     with AvrBuild(UNO, OS) as avr:
-        without, with_it = (build_minimal(avr, c_model("return x[0];", top=t)) for t in ("", top))
+        without, with_it = (
+            build_minimal(avr, ByRow(c_model("return x[0];", top=t))) for t in ("", top)
+        )
     assert with_it.flash == without.flash
 
 
@@ -67,7 +70,7 @@ def test_a_program_too_large_to_link_still_has_sizes(c_model):
     table = f"static const uint8_t t[9000] PROGMEM = {{{', '.join(['7'] * 9000)}}};\n"
     model = c_model("return pgm_read_byte(&t[x[0]]);", top=table)
     with AvrBuild(get_board("attiny85"), OS) as avr, pytest.raises(DoesNotLink) as caught:
-        build_minimal(avr, model)
+        build_minimal(avr, ByRow(model))
     assert 9000 < caught.value.sizes.flash < 9200
 
 
@@ -82,7 +85,7 @@ def test_broken_c_is_reported_without_folders(linear, temporary_files):
 @pytest.mark.device
 def test_nothing_is_left_of_a_build(linear, temporary_files):
     with AvrBuild(UNO, OS) as avr:
-        build_bench(avr, [linear])
+        build_bench(avr, [ByRow(linear)])
         assert list(temporary_files.iterdir())
     assert not list(temporary_files.iterdir())
 
@@ -94,7 +97,7 @@ def test_nothing_is_left_of_a_build_that_is_interrupted(linear, rows, temporary_
 
     monkeypatch.setattr(subprocess, "run", interrupt)
     with pytest.raises(KeyboardInterrupt), AvrBuild(UNO, OS) as avr:
-        build_minimal(avr, linear)
+        build_minimal(avr, ByRow(linear))
     with pytest.raises(KeyboardInterrupt):
         run_models_host([linear], [rows])
     assert not list(temporary_files.iterdir())

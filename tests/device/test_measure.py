@@ -1,14 +1,29 @@
 """What `measure` reports, and what it refuses."""
 
+from typing import NamedTuple
+
 import numpy as np
 import pytest
 
 from tinyml.device import get_board, simulate
-from tinyml.device.build import FLAGS, OS
-from tinyml.device.measure import Expected, measure_model
+from tinyml.device.build import ARDUINO, FLAGS, OS
+from tinyml.device.driving import ByRow
+from tinyml.device.measure import Job, measure_job
 
 UNO = get_board("uno")
 ONE = (OS,)
+
+
+class Expected(NamedTuple):
+    """What Python says about some rows; `decisions` is None where there is no predict."""
+
+    scores: np.ndarray
+    decisions: np.ndarray | None
+
+
+def measure_model(model, rows, answers, board, chosen=(OS, ARDUINO)):
+    everywhere = np.ones(len(rows), dtype=bool)
+    return measure_job(Job(ByRow(model), rows, *answers, everywhere, len(rows)), board, chosen)
 
 
 def expected(rows):

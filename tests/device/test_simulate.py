@@ -9,6 +9,7 @@ import pytest
 
 from tinyml.device import SimulationError, ToolNotFound, get_board, simulate
 from tinyml.device.build import FLAGS, OS, AvrBuild
+from tinyml.device.driving import ByRow
 from tinyml.device.firmware import build_bench
 from tinyml.device.simulate import host_program, run_bench
 
@@ -19,8 +20,8 @@ ROW = np.array([[1, 2], [3, 4]], dtype=np.int16)
 def run(model, rows=ROW, board="uno", flags=OS, **options):
     board = get_board(board)
     with AvrBuild(board, flags) as avr:
-        elf = build_bench(avr, [model])
-    return run_bench(elf, board, [model], [rows], **options)[0]
+        elf = build_bench(avr, [ByRow(model)])
+    return run_bench(elf, board, [ByRow(model)], [rows], **options)[0]
 
 
 @pytest.mark.device
@@ -155,8 +156,8 @@ def test_a_frame_larger_than_all_memory_is_reported(c_model):
 @pytest.mark.device
 def test_several_models_share_a_firmware(c_model):
     models = [
-        c_model(f"return (int16_t)(x[0] + {k});", scores=f"out[0] = (int16_t)(x[1] * {k});",
-                name=f"m{k}", predict_ctype=ctype, n_features=2 + k)
+        ByRow(c_model(f"return (int16_t)(x[0] + {k});", scores=f"out[0] = (int16_t)(x[1] * {k});",
+                name=f"m{k}", predict_ctype=ctype, n_features=2 + k))
         for k, ctype in enumerate(["int16_t", "uint8_t", "int8_t"])
     ]  # fmt: skip
     raws = [np.arange(5 * (2 + k)).reshape(5, 2 + k).astype(np.int16) for k in range(3)]

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tinyml.codegen.fixed import ctype_bytes, ctype_range, index_ctype
-from tinyml.codegen.layout import rides, shared
 from tinyml.codegen.ops.base import Elementwise, Op, Ref, Store, Table
 from tinyml.codegen.ops.elementwise import c_int
+from tinyml.codegen.ops.layout import rides, shared
 
 if TYPE_CHECKING:
     from tinyml.codegen.program import Program

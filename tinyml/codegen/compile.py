@@ -160,10 +160,9 @@ def _check_board(program: Program, board: Any) -> None:
 
     board = get_board(board)
     sizes = [table.nbytes for op in program.ops for table in op.tables().values()]
-    ram = program.input.type.nbytes + program.buffer_bytes
     for needed, allowed, what in (
         (program.table_bytes, board.flash, "bytes of flash for its constants"),
-        (ram, board.ram, "bytes of RAM for its buffers and one row"),
+        (program.least_ram, board.ram, "bytes of RAM for its buffers and its input"),
         (max(sizes, default=0), _LARGEST_TABLE, "bytes for its largest table"),
         (sum(sizes), _LARGEST_TABLES, "bytes for all its tables"),
     ):
@@ -312,8 +311,7 @@ def _promoted(levels: tuple[int, ...], highest: tuple[int, ...]) -> Iterator[tup
 
 def _price(program: Program) -> float:
     """Count flash thrice, because 8-bit constants are what 8 bits were asked for."""
-    ram = program.buffer_bytes + program.input.type.nbytes
-    return 3 * program.table_bytes + ram + 0.1 * sum(op.work for op in program.ops)
+    return 3 * program.table_bytes + program.least_ram + 0.1 * sum(op.work for op in program.ops)
 
 
 def _worth(now: _Trial, then: _Trial) -> float:

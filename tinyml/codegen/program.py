@@ -14,10 +14,10 @@ from sklearn.metrics import accuracy_score, r2_score
 
 from tinyml.codegen.fixed import LARGEST_INPUT, IntArray, ctype_bytes, index_ctype
 from tinyml.codegen.graph import Graph, as_numeric, check_names
-from tinyml.codegen.layout import peak_bytes
 from tinyml.codegen.ops.base import Op
 from tinyml.codegen.ops.elementwise import Input
 from tinyml.codegen.ops.heads import ArgMax, Identity, Sign
+from tinyml.codegen.ops.layout import peak_bytes
 from tinyml.codegen.ops.scan import Scan, evaluate, in_order
 
 if TYPE_CHECKING:
@@ -155,11 +155,6 @@ class Program:
         """Bytes of ``<name>_state_t``, which the caller of ``<name>_step`` keeps."""
         return 0 if self.recurrence is None else self.recurrence.state_bytes
 
-    @property
-    def step_bytes(self) -> int:
-        """Bytes of buffers alive at once inside ``<name>_step``."""
-        return 0 if self.recurrence is None else self.recurrence.step_bytes
-
     def n_steps(self, raw: IntArray) -> IntArray:
         """Count the steps of each raw sequence before it ends; 1 where rows are no sequences.
 
@@ -215,11 +210,33 @@ class Program:
         scores : ndarray of int64, shape (n_samples, n_outputs)
             Exactly what ``<name>_scores`` writes; score k in units of ``2**-output_fracs[k]``.
         """
-        raw = self._rows(raw)
-        t = self.input.type
-        if raw.dtype.kind not in "iu" or np.any((raw < t.lowest) | (raw > t.highest)):
-            raise ValueError(f"The 'raw' parameter of run must hold integers of type {t.ctype}.")
-        return evaluate([self.scores], {self.input: np.asarray(raw, dtype=np.int64)})[0]
+        raw = np.asarray(self._raw(raw), dtype=np.int64)
+        return evaluate([self.scores], {self.input: raw})[0]
+
+    def run_steps(self, raw: Any) -> IntArray:
+        """Execute the program on raw sequences; return the scores after every time step.
+
+        Parameters
+        ----------
+        raw : array-like of int, shape (n_samples, n_features)
+            Any values of the C input type.
+
+        Returns
+        -------
+        scores : ndarray of int64, shape (n_samples, n_steps, n_outputs)
+            What ``<name>_result_scores`` writes after each ``<name>_step``.
+
+        Raises
+        ------
+        AttributeError
+            If the rows of this program are no sequences.
+        """
+        if self.recurrence is None:
+            raise AttributeError(f"{self.description} reads no sequences step by step.")
+        raw = np.asarray(self._raw(raw), dtype=np.int64)
+        states = self.recurrence.steps(raw)
+        scores = [evaluate([self.scores], {self.recurrence: state})[0] for state in states]
+        return np.stack(scores, axis=1)
 
     def decide(self, scores: IntArray) -> IntArray:
         """Apply the head to a score array: exactly what ``<name>_predict`` returns.
@@ -233,6 +250,13 @@ class Program:
         decisions : ndarray of int64, shape (n_samples,)
         """
         return self.head_op.run(scores)[:, 0]
+
+    def _raw(self, raw: Any) -> NDArray[Any]:
+        raw = self._rows(raw)
+        t = self.input.type
+        if raw.dtype.kind not in "iu" or np.any((raw < t.lowest) | (raw > t.highest)):
+            raise ValueError(f"The 'raw' parameter of run must hold integers of type {t.ctype}.")
+        return raw
 
     def _rows(self, X: Any) -> NDArray[Any]:
         check_names(X, self.feature_names)
@@ -329,6 +353,15 @@ class Program:
     def buffer_bytes(self) -> int:
         """Bytes of buffers alive at once inside ``<name>_predict``, the input row not counted."""
         return self.scores.type.nbytes + peak_bytes([self.scores], {self.input})
+
+    @property
+    def least_ram(self) -> int:
+        """Bytes of RAM without which it cannot run: input and buffers, of a sequence one step."""
+        if self.recurrence is None:
+            return self.input.type.nbytes + self.buffer_bytes
+        step = self.n_channels * self.input.type.dtype.itemsize
+        result = self.scores.type.nbytes + peak_bytes([self.scores], {self.recurrence})
+        return self.state_bytes + step + max(self.recurrence.step_bytes, result)
 
     def summary(self) -> str:
         """Return a table of the ops: format, storage, bytes and cost."""

@@ -76,6 +76,8 @@ class CModel:
         What ``<name>_predict`` returns; None when there are only scores.
     n_features, n_outputs : int
         Lengths of a row and of the score vector.
+    n_channels, state_bytes : int
+        Length of one time step and size of the state; 0 where rows are no sequences.
     """
 
     name: str
@@ -85,6 +87,8 @@ class CModel:
     predict_ctype: str | None
     n_features: int
     n_outputs: int
+    n_channels: int = 0
+    state_bytes: int = 0
 
     @classmethod
     def of(cls, program: Program, name: str, kind: str = "arduino") -> CModel:
@@ -100,6 +104,8 @@ class CModel:
             predict_ctype=program.predict_ctype if program.has_predict else None,
             n_features=program.n_features,
             n_outputs=program.n_outputs,
+            n_channels=program.n_channels if program.recurrence is not None else 0,
+            state_bytes=program.state_bytes,
         )
 
     def empty(self, name: str) -> CModel:
@@ -111,26 +117,42 @@ class CModel:
         >>> sorted(model.empty("none").sources)
         ['none.c', 'none.h']
         """
+        functions = self._empty_functions(name)
+        prototypes = "".join(f"{head};\n" for head in functions)
         header = (
-            f"#include <stdint.h>\n"
+            f"#pragma once\n#include <stdint.h>\n"
             f"typedef {self.input_ctype} {name}_input_t;\n"
             f"typedef {self.score_ctype} {name}_score_t;\n"
-            f"{self.timed_declaration(name)};\n"
         )
-        # The assembler text is empty, but the compiler cannot know what it returns.
-        if self.predict_ctype is None:
-            body = '__asm__ volatile ("" : : "r" (x), "r" (out) : "memory");'
-        else:
-            body = (
-                f'{self.predict_ctype} y; __asm__ volatile ("" : "=r" (y) : "r" (x) : "memory");'
-                " return y;"
-            )
-        definition = f'#include "{name}.h"\n{self.timed_declaration(name)} {{ {body} }}\n'
-        sources = {f"{name}.h": header, f"{name}.c": definition}
+        if self.n_channels:
+            header += f"typedef struct {{ uint8_t bytes[{self.state_bytes}]; }} {name}_state_t;\n"
+        bodies = "".join(f"{head} {{ {body} }}\n" for head, body in functions.items())
+        definitions = f'#include "{name}.h"\n{bodies}'
+        sources = {f"{name}.h": header + prototypes, f"{name}.c": definitions}
         return CModel(name, sources, *self.interface)
 
+    def _empty_functions(self, name: str) -> dict[str, str]:
+        """Bodies of functions that do nothing, by their heads."""
+        # The assembler text is empty, but the compiler cannot know what it returns.
+        answer = (
+            f'{self.predict_ctype} y; __asm__ volatile ("" : "=r" (y) : "r" ({{}}) : "memory");'
+            " return y;"
+        )
+        use = '__asm__ volatile ("" : : "r" ({}) : "memory");'
+        scores = '__asm__ volatile ("" : : "r" ({}), "r" (out) : "memory");'
+        whole = scores if self.predict_ctype is None else answer
+        functions = {self.timed_declaration(name): whole.format("x")}
+        if self.n_channels:
+            result = scores if self.predict_ctype is None else answer
+            functions |= {
+                f"void {name}_reset({name}_state_t *s)": use.format("s"),
+                self.step_declaration(name): use.format("s") + " " + use.format("x"),
+                self.result_declaration(name): result.format("s"),
+            }
+        return functions
+
     @property
-    def interface(self) -> tuple[str, str, str | None, int, int]:
+    def interface(self) -> tuple[str, str, str | None, int, int, int, int]:
         """Everything but the name and the text."""
         return (
             self.input_ctype,
@@ -138,6 +160,8 @@ class CModel:
             self.predict_ctype,
             self.n_features,
             self.n_outputs,
+            self.n_channels,
+            self.state_bytes,
         )
 
     @property
@@ -161,6 +185,17 @@ class CModel:
         if self.predict_ctype is None:
             return f"void {name}_scores({row}, {name}_score_t *out)"
         return f"{self.predict_ctype} {name}_predict({row})"
+
+    def step_declaration(self, name: str) -> str:
+        """The function that takes in one time step."""
+        return f"void {name}_step({name}_state_t *s, const {name}_input_t *x)"
+
+    def result_declaration(self, name: str) -> str:
+        """The function that answers from the state."""
+        state = f"const {name}_state_t *s"
+        if self.predict_ctype is None:
+            return f"void {name}_result_scores({state}, {name}_score_t *out)"
+        return f"{self.predict_ctype} {name}_result({state})"
 
     def write(self, folder: Path) -> None:
         """Write all files into `folder`."""

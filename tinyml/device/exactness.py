@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from tinyml.device.boards import Board, get_board
 from tinyml.device.build import OS, AvrBuild, CModel, compile_host
+from tinyml.device.driving import ByRow
 from tinyml.device.elf import Elf
 from tinyml.device.firmware import build_bench, compile_model
 from tinyml.device.simulate import Run, run_bench
@@ -267,7 +268,7 @@ def run_models_avr(
     runs: list[Run] = []
     with AvrBuild(board, OS) as avr:
         for batch in _batches(avr, models):
-            chosen = models[batch]
+            chosen = [ByRow(model) for model in models[batch]]
             elf = build_bench(avr, chosen)
             runs += run_bench(elf, board, chosen, raws[batch])
     return runs
@@ -295,5 +296,5 @@ def _batches(avr: AvrBuild, models: Sequence[CModel]) -> Iterator[slice]:
 def _flash_of(avr: AvrBuild, model: CModel) -> int:
     """All sections of its objects, the functions that will be left out included: enough."""
     call_and_marks = 150
-    objects = compile_model(avr, model)
+    objects = compile_model(avr, ByRow(model))
     return call_and_marks + sum(Elf(path.read_bytes()).flash for path in objects)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from tinyml.device.boards import Board
 from tinyml.device.build import AvrBuild, CModel
+from tinyml.device.driving import Driver
 from tinyml.device.elf import Elf
 
 #: RAM beyond the chip's own, so that a program which needs too much is measured, not guessed at.
@@ -31,76 +32,63 @@ _HEAD = """\
 """
 
 
-def build_minimal(avr: AvrBuild, model: CModel) -> Elf:
-    """A program that does nothing but call the model."""
-    main = _HEAD + _buffers([model], scores=model.predict_ctype is None)
-    call = _call(model, model.name)
-    main += f"int main(void) {{ for (;;) {{ BARRIER(); {call} BARRIER(); }} }}\n"
-    objects = compile_model(avr, model)
+def build_minimal(avr: AvrBuild, driver: Driver) -> Elf:
+    """A program that does nothing but use the model."""
+    model = driver.model
+    at_first, for_ever = driver.minimal
+    main = _HEAD + _buffers([driver], scores=model.predict_ctype is None)
+    main += f"int main(void) {{ {at_first} for (;;) {{ BARRIER(); {for_ever} BARRIER(); }} }}\n"
+    objects = compile_model(avr, driver)
     return avr.link([*objects, *avr.compile({"minimal.c": main})])
 
 
-def build_bench(avr: AvrBuild, models: Sequence[CModel], *, scores: bool = True) -> Elf:
+def build_bench(avr: AvrBuild, drivers: Sequence[Driver], *, scores: bool = True) -> Elf:
     """A program that runs rows for the simulator, several models by turns.
 
     Parameters
     ----------
     avr : AvrBuild
         Where to build.
-    models : sequence of CModel
-        All with different names.
+    drivers : sequence of Driver
+        Models, all with different names, and how each is driven.
     scores : bool
         Also compute the score vector, outside the time that is taken.
     """
-    empties = [model.empty(f"{model.name}_empty") for model in models]
-    main = _HEAD + _buffers(models, scores=True)
+    empties = [driver.model.empty(f"{driver.model.name}_empty") for driver in drivers]
+    main = _HEAD + _buffers(drivers, scores=True)
     main += "".join(f'#include "{empty.name}.h"\n' for empty in empties)
-    main += "".join(_bench_function(model, scores=scores) for model in models)
-    main += _bench_main(models)
-    objects = [o for model in (*models, *empties) for o in compile_model(avr, model)]
+    main += "".join(driver.function(scores) for driver in drivers)
+    main += _bench_main([driver.model for driver in drivers])
+    ways = [*drivers, *(type(d)(empty) for d, empty in zip(drivers, empties, strict=True))]
+    objects = [o for driver in ways for o in compile_model(avr, driver)]
     return avr.link([*objects, *avr.compile({"bench.c": main})], symbols=_room(avr.board))
 
 
-def compile_model(avr: AvrBuild, model: CModel) -> list[Path]:
-    """Objects of one model, its measured function kept out of line."""
-    declaration = model.timed_declaration(model.name)
-    pin = f'#include "{model.name}.h"\n{declaration} __attribute__((noinline, noclone));\n'
-    return avr.compile({f"{model.name}_pin.h": pin, **model.sources}, before=f"{model.name}_pin.h")
+def compile_model(avr: AvrBuild, driver: Driver) -> list[Path]:
+    """Objects of one model, its measured functions kept out of line."""
+    name = driver.model.name
+    pins = "".join(f"{head} __attribute__((noinline, noclone));\n" for head in driver.timed)
+    files = {f"{name}_pin.h": f'#include "{name}.h"\n{pins}', **driver.model.sources}
+    return avr.compile(files, before=f"{name}_pin.h")
 
 
-def _buffers(models: Sequence[CModel], *, scores: bool) -> str:
+def _buffers(drivers: Sequence[Driver], *, scores: bool) -> str:
+    models = [driver.model for driver in drivers]
     lines = [f'#include "{model.name}.h"' for model in models]
     # External and "used": the optimiser must believe that somebody else writes and reads them.
-    lines.append(_union("row", ((m.name, f"{m.name}_input_t", m.n_features) for m in models)))
+    lines.append(_union("row", (driver.row_member for driver in drivers)))
+    lines += [driver.variables for driver in drivers]
     if scores:
-        lines.append(_union("scores", ((m.name, f"{m.name}_score_t", m.n_outputs) for m in models)))
-    decisions = [(m.name, m.predict_ctype, 1) for m in models if m.predict_ctype]
+        members = (f"{m.name}_score_t {m.name}[{m.n_outputs}];" for m in models)
+        lines.append(_union("scores", members))
+    decisions = (f"{m.predict_ctype} {m.name}[1];" for m in models if m.predict_ctype)
     lines.append(_union("decision", decisions))
-    return "\n".join(lines) + "\n"
+    return "\n".join(line for line in lines if line) + "\n"
 
 
-def _union(what: str, members: Iterable[tuple[str, str | None, int]]) -> str:
-    fields = " ".join(f"{ctype} {name}[{length}];" for name, ctype, length in members)
+def _union(what: str, members: Iterable[str]) -> str:
+    fields = " ".join(members)
     return f"SHARED union {{ {fields} }} bench_{what};" if fields else ""
-
-
-def _call(model: CModel, name: str) -> str:
-    """The call of the measured function of `name`, which has the interface of `model`."""
-    if model.predict_ctype is None:
-        return f"{name}_scores(bench_row.{model.name}, bench_scores.{model.name});"
-    return f"bench_decision.{model.name}[0] = {name}_predict(bench_row.{model.name});"
-
-
-def _bench_function(model: CModel, *, scores: bool) -> str:
-    untimed = f"{model.name}_scores(bench_row.{model.name}, bench_scores.{model.name});"
-    return (
-        f"static void run_{model.name}(void) {{\n"
-        f"    MARK(5); {_call(model, f'{model.name}_empty')} MARK(6);\n"
-        f"    MARK(2); {_call(model, model.name)} MARK(3);\n"
-        f"    {untimed if scores and model.predict_ctype else ''}\n"
-        f"    MARK(4);\n"
-        f"}}\n"
-    )
 
 
 def _bench_main(models: Sequence[CModel]) -> str:

@@ -21,6 +21,7 @@ from tinyml.device.build import (
     Flags,
     avr_compiler_version,
 )
+from tinyml.device.driving import ByRow, ByStep, Driver
 from tinyml.device.elf import Elf
 from tinyml.device.firmware import build_bench, build_minimal
 from tinyml.device.simulate import Run, run_bench
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
 class Figures:
     """A program under one set of compiler flags.
 
+    A program that reads sequences is driven step by step: its figures are those of
+    ``<name>_step``, its RAM holds the state and the input of one step.
+
     Attributes
     ----------
     flags : str
@@ -47,14 +51,16 @@ class Figures:
         Deepest stack of a call seen, return address included. None, like all that follows, when
         the program was not run.
     ram : int or None
-        ``static_ram + stack`` and one input row.
+        ``static_ram + stack``, one input row, and the state where there is one.
     cycles, cycles_min, cycles_max : float, int, int or None
         Mean, least and most cycles of a call *seen*. The body of the function is counted: an empty
         function of the same signature is subtracted.
     ms : float or None
         The mean as milliseconds of the board's clock.
+    result_cycles : float or None
+        Mean cycles of ``<name>_result``; None where rows are no sequences.
     n_identical : int or None
-        Rows whose outputs equal those of ``Program.run``.
+        Rows whose outputs equal those of ``Program.run``, sequences after every step.
     compared : str
         Which outputs were compared.
     why : str
@@ -71,6 +77,7 @@ class Figures:
     cycles_min: int | None = None
     cycles_max: int | None = None
     ms: float | None = None
+    result_cycles: float | None = None
     n_identical: int | None = None
     compared: str = ""
     why: str = ""
@@ -97,6 +104,8 @@ class Report(Figures):
         Name and version.
     n_rows : int
         Rows that were run.
+    n_steps : float or None
+        Mean number of time steps of a row; None where rows are no sequences.
     arduino : Figures or None
         The same program built with Arduino's flags.
     """
@@ -106,6 +115,7 @@ class Report(Figures):
     clock_hz: int
     compiler: str
     n_rows: int
+    n_steps: float | None = None
     arduino: Figures | None = None
 
     @property
@@ -126,9 +136,14 @@ class Report(Figures):
         """The table."""
         titles = ["Arduino's flags" if "-flto" in block.flags else "-Os" for block in self._blocks]
         rows = [["", *titles]]
-        rows += [[label, *map(show, self._blocks)] for label, show in _LINES.items()]
+        lines = dict(_LINES)
+        if self.n_steps is None:
+            del lines["cycles of the result"]
+        rows += [[label, *map(show, self._blocks)] for label, show in lines.items()]
         rows.append(["identical to Python", *(self._identity(block) for block in self._blocks)])
         head = f"{self.board}: {self.mcu} at {self.clock_hz / 1e6:g} MHz, {self.n_rows} rows"
+        if self.n_steps is not None:
+            head += f" of {self.n_steps:.4g} time steps; cycles and time are those of a step"
         notes = [f"{t}: {b.flags}" for t, b in zip(titles, self._blocks, strict=True)]
         return "\n".join([head, *_aligned(rows), *self._misfits(), self.compiler, *notes])
 
@@ -157,11 +172,12 @@ _LINES = {
     "flash, whole firmware": _quantity("flash_total", " B"),
     "static RAM": _quantity("static_ram", " B"),
     "stack": _quantity("stack", " B"),
-    "RAM with one input row": _quantity("ram", " B"),
+    "RAM with its input": _quantity("ram", " B"),
     "cycles, mean": _quantity("cycles"),
     "cycles, least seen": _quantity("cycles_min"),
     "cycles, most seen": _quantity("cycles_max"),
     "time, mean": _quantity("ms", " ms", 3),
+    "cycles of the result": _quantity("result_cycles"),
     "compared": lambda figures: figures.compared or "-",
 }
 
@@ -178,11 +194,61 @@ def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Expected:
-    """What Python says about the rows; `decisions` is None where there is no predict."""
+class Job:
+    """How a model is driven, what it is sent, and what Python says it should answer.
 
+    Attributes
+    ----------
+    driver : Driver
+        A row at a call, or sequences step by step.
+    raw : ndarray of int
+        What is sent at each call.
+    scores : ndarray of int
+        The scores after each call.
+    decisions : ndarray of int or None
+        The decisions, where the model has a predict.
+    asks : ndarray of bool
+        Which calls ask for a decision.
+    n_rows : int
+        Number of rows or sequences.
+    """
+
+    driver: Driver
+    raw: NDArray[np.generic]
     scores: NDArray[np.int64]
     decisions: NDArray[np.int64] | None
+    asks: NDArray[np.bool_]
+    n_rows: int
+
+    @classmethod
+    def of(cls, program: Program, raw: NDArray[np.generic]) -> Job:
+        """Drive a program with integer rows, in the way that suits it."""
+        model = CModel.of(program, "model")
+        if program.recurrence is not None:
+            return cls._of_steps(program, model, np.asarray(raw, dtype=np.int64))
+        scores = program.run(raw)
+        decisions = program.decide(scores) if program.has_predict else None
+        return cls(ByRow(model), raw, scores, decisions, np.ones(len(raw), dtype=bool), len(raw))
+
+    @classmethod
+    def _of_steps(cls, program: Program, model: CModel, raw: NDArray[np.int64]) -> Job:
+        """Send the steps of each sequence that has any, and ask for the result at its end."""
+        counts = program.n_steps(raw)
+        raw, counts = raw[counts > 0], counts[counts > 0]
+        if not len(raw):
+            raise ValueError("measure needs at least one sequence with a time step.")
+        frames = raw.reshape(len(raw), -1, program.n_channels)
+        after = program.run_steps(raw)
+        calls, scores = [], []
+        for sequence, count, seen in zip(frames, counts, after, strict=True):
+            what = np.full(count + 1, ByStep.STEP)
+            what[0], what[-1] = ByStep.FIRST, ByStep.RESULT
+            ends = np.vstack([sequence[:count], np.zeros_like(sequence[:1])])
+            calls.append(np.column_stack([what, ends]))
+            scores.append(np.vstack([seen[:count], seen[count - 1 : count]]))
+        sent, wanted = np.vstack(calls), np.vstack(scores)
+        decisions = program.decide(wanted) if program.has_predict else None
+        return cls(ByStep(model), sent, wanted, decisions, sent[:, 0] == ByStep.RESULT, len(raw))
 
 
 def measure(
@@ -228,28 +294,21 @@ def measure(
     """
     board, chosen = get_board(board), _chosen_flags(flags)
     raw = _spread(np.asarray(program.quantize(X)), n_rows)
-    scores = program.run(raw)
-    decisions = program.decide(scores) if program.has_predict else None
-    model = CModel.of(program, "model")
-    return measure_model(model, raw, Expected(scores, decisions), board, chosen)
+    return measure_job(Job.of(program, raw), board, chosen)
 
 
-def measure_model(
-    model: CModel,
-    raw: NDArray[np.generic],
-    expected: Expected,
-    board: Board,
-    chosen: Sequence[Flags] = (OS, ARDUINO),
-) -> Report:
-    """`measure` for a model that is C already, integer rows, and the answers they should get."""
-    first, *others = (_figures(model, board, flags, raw, expected) for flags in chosen)
+def measure_job(job: Job, board: Board, chosen: Sequence[Flags] = (OS, ARDUINO)) -> Report:
+    """`measure` for a model that is C already, what it is sent, and what it should answer."""
+    first, *others = (_figures(job, board, flags) for flags in chosen)
+    in_steps = isinstance(job.driver, ByStep)
     return Report(
         **asdict(first),
         board=board.name,
         mcu=board.mcu,
         clock_hz=board.clock_hz,
         compiler=avr_compiler_version(),
-        n_rows=len(raw),
+        n_rows=job.n_rows,
+        n_steps=float((~job.asks).sum() / job.n_rows) if in_steps else None,
         arduino=others[0] if others else None,
     )
 
@@ -272,42 +331,46 @@ def _spread(raw: NDArray[np.generic], n_rows: int | None) -> NDArray[np.generic]
     return raw[rows]
 
 
-def _figures(
-    model: CModel, board: Board, flags: Flags, raw: NDArray[np.generic], expected: Expected
-) -> Figures:
+def _figures(job: Job, board: Board, flags: Flags) -> Figures:
     with AvrBuild(board, flags) as avr:
-        sizes = _sizes(avr, model)
+        sizes = _sizes(avr, job.driver)
         if sizes.why:
             return sizes
-        run = _simulate(avr, model, raw)
-    _compare(run, expected, flags)
+        run = _simulate(avr, job)
+    _compare(run, job, flags)
+    model = job.driver.model
+    in_steps = isinstance(job.driver, ByStep)
+    timed = run.cycles[~job.asks] if in_steps else run.cycles
+    n_inputs = model.n_channels if in_steps else model.n_features
     stack = int(run.stack.max())
-    ram = (sizes.static_ram or 0) + stack + raw[:1].nbytes
+    ram = (sizes.static_ram or 0) + stack + n_inputs * model.input_dtype.itemsize
+    ram += model.state_bytes if in_steps else 0
     return replace(
         sizes,
         stack=stack,
         ram=ram,
-        cycles=float(run.cycles.mean()),
-        cycles_min=int(run.cycles.min()),
-        cycles_max=int(run.cycles.max()),
-        ms=board.milliseconds(float(run.cycles.mean())),
-        n_identical=len(raw),
+        cycles=float(timed.mean()),
+        cycles_min=int(timed.min()),
+        cycles_max=int(timed.max()),
+        ms=board.milliseconds(float(timed.mean())),
+        result_cycles=float(run.cycles[job.asks].mean()) if in_steps else None,
+        n_identical=job.n_rows,
         compared=_compared(run),
         why=_excess("RAM", ram, board.ram, board),
     )
 
 
-def _sizes(avr: AvrBuild, model: CModel) -> Figures:
+def _sizes(avr: AvrBuild, driver: Driver) -> Figures:
     """Flash and static RAM, and why the program need not be run."""
     board, flags = avr.board, avr.flags
     why, elf = "", None
     try:
-        elf = build_minimal(avr, model)
+        elf = build_minimal(avr, driver)
     except DoesNotLink as error:
         elf, why = error.sizes, str(error)
     if elf is None:
         return Figures(flags=str(flags), why=why)
-    empty = _empty_firmware(board, flags, model.interface)
+    empty = _empty_firmware(board, flags, type(driver), driver.model.interface)
     too_much = _excess("flash", elf.flash, board.flash, board)
     too_much = too_much or _excess("RAM", elf.static_ram, board.ram, board)
     return Figures(
@@ -321,33 +384,36 @@ def _sizes(avr: AvrBuild, model: CModel) -> Figures:
 
 @functools.lru_cache(maxsize=64)
 def _empty_firmware(
-    board: Board, flags: Flags, interface: tuple[str, str, str | None, int, int]
+    board: Board,
+    flags: Flags,
+    way: type[Driver],
+    interface: tuple[str, str, str | None, int, int, int, int],
 ) -> Elf:
     """The same firmware around a model that does nothing."""
     with AvrBuild(board, flags) as avr:
-        return build_minimal(avr, CModel("model", {}, *interface).empty("model"))
+        return build_minimal(avr, way(CModel("model", {}, *interface).empty("model")))
 
 
-def _simulate(avr: AvrBuild, model: CModel, raw: NDArray[np.generic]) -> Run:
+def _simulate(avr: AvrBuild, job: Job) -> Run:
     # With link-time optimisation a second caller of the scores would change how predict is
     # compiled, and the program timed would no longer be the program whose size was taken.
     scores = avr.flags is OS
     try:
-        elf = build_bench(avr, [model], scores=scores)
+        elf = build_bench(avr, [job.driver], scores=scores)
     except DoesNotLink:
         # On a chip that is full the scores have to stay out.
         scores = False
-        elf = build_bench(avr, [model], scores=scores)
-    return run_bench(elf, avr.board, [model], [raw], scores=scores)[0]
+        elf = build_bench(avr, [job.driver], scores=scores)
+    return run_bench(elf, avr.board, [job.driver], [job.raw], scores=scores)[0]
 
 
-def _compare(run: Run, expected: Expected, flags: Flags) -> None:
-    pairs = (
-        ("scores", run.scores, expected.scores),
-        ("predict", run.decisions, expected.decisions),
-    )
+def _compare(run: Run, job: Job, flags: Flags) -> None:
+    has_decisions = run.decisions is not None and job.decisions is not None
+    pairs = [] if run.scores is None else [("scores", run.scores, job.scores)]
+    if has_decisions:
+        pairs.append(("predict", run.decisions[job.asks], job.decisions[job.asks]))
     for what, seen, wanted in pairs:
-        if seen is None or wanted is None or np.array_equal(seen, wanted):
+        if np.array_equal(seen, wanted):
             continue
         differs = (seen != wanted).reshape(len(seen), -1).any(axis=1)
         row = int(differs.argmax())

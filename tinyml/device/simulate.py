@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from tinyml.device.boards import Board, get_board
 from tinyml.device.build import CModel
+from tinyml.device.driving import Driver
 from tinyml.device.elf import Elf
 from tinyml.device.firmware import EXTRA_RAM
 from tinyml.device.toolchain import ToolNotFound, find_compiler, run_tool, tool_version
@@ -152,7 +153,7 @@ def _compile_host(cc: Path, prefix: Path, program: Path) -> None:
 def run_bench(
     elf: Elf,
     board: Board,
-    models: Sequence[CModel],
+    drivers: Sequence[Driver],
     raws: Sequence[NDArray[np.generic]],
     *,
     scores: bool = True,
@@ -166,7 +167,7 @@ def run_bench(
         The program.
     board : Board
         Chip and clock.
-    models : sequence of CModel
+    drivers : sequence of Driver
         The models it was built of, in the same order.
     raws : sequence of ndarray
         For each model its integer rows.
@@ -189,10 +190,10 @@ def run_bench(
     shared = [f"bench_{what}" for what in ("row", "model", "scores", "decision")]
     addresses = [elf.symbols["_end"], *(elf.symbols.get(name, 0) for name in shared)]
     arguments = [board.mark_address, *addresses, board.flash_reach, EXTRA_RAM]
-    layouts = [_layout(model, scores=scores) for model in models]
+    layouts = [_layout(driver.model, scores=scores) for driver in drivers]
     request = b"".join(
-        _job(i, model, layout, raw)
-        for i, (model, layout, raw) in enumerate(zip(models, layouts, raws, strict=True))
+        _job(i, driver, layout, raw)
+        for i, (driver, layout, raw) in enumerate(zip(drivers, layouts, raws, strict=True))
     )
     answer = _run_host("bench", elf, board, row_limit, arguments, request)
     return _parse(answer, layouts, [len(raw) for raw in raws])
@@ -257,13 +258,9 @@ def _layout(model: CModel, *, scores: bool) -> np.dtype[np.void]:
     return np.dtype(fields)
 
 
-def _job(number: int, model: CModel, layout: np.dtype[np.void], raw: NDArray[np.generic]) -> bytes:
-    if raw.shape != (len(raw), model.n_features):
-        raise ValueError(
-            f"Rows of {model.name} must have {model.n_features} features. Got shape {raw.shape}."
-        )
-    rows = np.ascontiguousarray(raw, dtype=model.input_dtype.newbyteorder("<"))
-    header = [number, len(rows), rows[:1].nbytes]
+def _job(number: int, driver: Driver, layout: np.dtype[np.void], raw: NDArray[np.generic]) -> bytes:
+    rows = driver.pack(raw)
+    header = [number, len(rows), rows.shape[1]]
     header += [_bytes_of(layout, "scores"), _bytes_of(layout, "decision")]
     return np.array(header, dtype="<u4").tobytes() + rows.tobytes()
 

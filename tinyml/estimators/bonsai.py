@@ -13,26 +13,16 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 from numba import njit
-from sklearn.base import BaseEstimator, RegressorMixin
-from sklearn.utils import check_random_state
-from sklearn.utils.class_weight import compute_sample_weight
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
-from ..base import (
-    Interval,
-    ScoreClassifierMixin,
-    StrOptions,
-    _fit_context,
-    blas_single_thread,
-    progress,
-)
+from ..base import Interval, StrOptions, _fit_context, blas_single_thread
 from ..codegen.graph import Affine, Child, Chosen, Graph, Held, Node, Scan, State
 from ..codegen.lower import lower
 from ..codegen.storage import max_nonzero, paper_bytes, smallest_bytes, table_bytes
 from ..training import losses, preparation
-from ..training.optimizers import batches_per_epoch, descend, minibatches, views
+from ..training.optimizers import views
 from ..training.quantisation import FoldedGrid
+from ._trained import GradientTrained, TrainedClassifier, TrainedRegressor, auto_noise
 
 # ---------------------------------------------------------------------------------------------
 # The size of a model
@@ -286,22 +276,17 @@ def _grids(parameters, scale, unit):
 # ---------------------------------------------------------------------------------------------
 
 
-class _Bonsai(BaseEstimator):
+class _Bonsai(GradientTrained):
     """All but the targets, the loss and the reading of the scores."""
 
     _parameter_constraints: ClassVar[dict] = {
+        **GradientTrained._parameter_constraints,
         "n_components": [Interval(Integral, 1, None, closed="left"), None],
         "depth": [Interval(Integral, 0, 10, closed="both"), None],
         "projection_density": [Interval(Real, 0, 1, closed="right"), None],
         "tree_density": [Interval(Real, 0, 1, closed="right"), None],
-        "max_bytes": [Interval(Integral, 1, None, closed="left"), None],
         "input_noise": [Interval(Real, 0, None, closed="left"), StrOptions({"auto"})],
-        "learning_rate": [Interval(Real, 0, None, closed="neither")],
-        "max_iter": [Interval(Integral, 1, None, closed="left")],
-        "batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "n_restarts": [Interval(Integral, 1, None, closed="left")],
-        "verbose": ["verbose"],
-        "random_state": ["random_state"],
     }
 
     def _fit_model(self, X, y, groups, weights, loss, n_outputs, unit=1.0, n_biases=0):
@@ -309,7 +294,7 @@ class _Bonsai(BaseEstimator):
 
         `unit` will multiply the scores.
         """
-        rng = np.random.default_rng(check_random_state(self.random_state).randint(2**31))
+        rng = self._rng()
         weights = (weights / weights.mean()).astype(np.float32)
         mean, scale = preparation.standardisation(X, weights)
         X = np.ascontiguousarray((X - mean) / scale, dtype=np.float32)
@@ -319,12 +304,22 @@ class _Bonsai(BaseEstimator):
         # one component more than features starts as a constant
         c = np.repeat([0.0, 1.0], [n_components, structure.n_components - n_components])
         Z = np.pad(Z, [(0, len(c) - n_components), (0, 0)])
-        runs = []
-        for _ in range(self.n_restarts):
-            start = Z, c, *self._start(len(c), n_outputs, structure.depth, rng)
+
+        def train(start, rows):
             grids = _grids(start, scale, unit)
-            runs.append((*self._train(start, X, y, weights, loss, structure, grids, rng), grids))
-        _, theta, self.loss_curve_, grids = min(runs, key=lambda run: run[0])
+            sets = X[rows], y[rows], weights[rows]
+            return *self._train(start, *sets, loss, structure, grids, rng), grids
+
+        starts = [
+            (Z, c, *self._start(len(c), n_outputs, structure.depth, rng))
+            for _ in range(self.n_restarts)
+        ]
+        if len(starts) > 1:
+            held = preparation.held_out(groups, rng)
+            sets = X[held], y[held], weights[held]
+            starts.sort(key=lambda start: _hard_loss(train(start, ~held)[0], start, *sets, loss))
+        start = starts[0]
+        theta, self.loss_curve_, grids = train(start, slice(None))
         self.n_iter_ = self.max_iter
         _, c, *tree = views(theta.astype(np.float64), [part.shape for part in start])
         folded = [grid.folded(theta) for grid in grids]
@@ -353,38 +348,18 @@ class _Bonsai(BaseEstimator):
         fixed = table_bytes([np.zeros(n_biases)])
         structure = sizing.within(self.max_bytes - fixed)
         if structure is None:
-            raise ValueError(
-                f"The 'max_bytes' parameter of {type(self).__name__} must be at least "
-                f"{fixed + sizing.smallest_bytes()} for these data and the other parameters. "
-                f"Got {self.max_bytes} instead."
-            )
+            self._refuse_budget(fixed + sizing.smallest_bytes())
         return structure
 
     def _train(self, start, X, y, weights, loss, structure, grids, rng):
-        """Training loss of the finished tree, its flat vector, and the mean loss of each pass."""
-        batch_size = self._batch_size(len(X))
-        n_batches = batches_per_epoch(len(X), batch_size)
-        n_steps = self.max_iter * n_batches
-        jitter = preparation.Jitter(
-            self._noise(*X.shape), (len(X) // n_batches + 1) * X.shape[1], rng
-        )
-        objective = _Objective(start, X, y, weights, loss, jitter, n_steps)
-        epochs = (
-            minibatches(len(X), batch_size, rng)
-            for _ in progress(range(self.max_iter), type(self).__name__, verbose=self.verbose)
-        )
-        curve = descend(
-            objective.theta,
-            _step_sizes(start, self.learning_rate),
-            objective,
-            _sparse_parts(start, structure),
-            epochs,
-            n_steps,
-            grids,
-        )
-        Z, c, *tree = objective.parameters
-        scores = _tree_scores(X @ Z.T + c, *tree).astype(np.float32)
-        return loss(scores, y, weights, np.empty_like(scores)), objective.theta, curve
+        """The flat vector after training, and the mean loss of each pass."""
+        n_rows, n_features = X.shape
+        noise = auto_noise(n_rows, n_features) if self.input_noise == "auto" else self.input_noise
+        jitter = preparation.Jitter(noise, self._largest_batch(n_rows) * n_features, rng)
+        objective = _Objective(start, X, y, weights, loss, jitter, self._n_steps(n_rows))
+        sizes, sparse = _step_sizes(start, self.learning_rate), _sparse_parts(start, structure)
+        curve = self._descend(objective, sizes, sparse, grids, n_rows, rng)
+        return objective.theta, curve
 
     def _start(self, n_components, n_outputs, depth, rng):
         """W, V and theta before training."""
@@ -392,14 +367,6 @@ class _Bonsai(BaseEstimator):
         W, V = rng.standard_normal((2, *shape)) / np.sqrt(n_components)
         theta = rng.standard_normal((_n_internal(depth), n_components)) / np.sqrt(n_components)
         return W, V, theta
-
-    def _batch_size(self, n_rows):
-        return int(np.clip(n_rows // 10, 8, 128)) if self.batch_size == "auto" else self.batch_size
-
-    def _noise(self, n_rows, n_features):
-        if self.input_noise != "auto":
-            return self.input_noise
-        return min(0.5, 2 * np.sqrt(n_features / n_rows))
 
     def _count_bytes(self, biases=()):
         predictors = [node.reshape(-1, node.shape[2]) for node in (self.W_, self.V_)]
@@ -411,9 +378,16 @@ class _Bonsai(BaseEstimator):
 
     def _scores(self, X):
         check_is_fitted(self)
-        X = validate_data(self, X, dtype=np.float64, reset=False)
+        X = self._checked(X, reset=False)
         z = X @ self.projection_.T + self.projection_bias_
         return _tree_scores(z, self.W_, self.V_, self.theta_)
+
+
+def _hard_loss(theta, start, X, y, weights, loss):
+    """Loss of the tree that a flat vector describes."""
+    Z, c, *tree = views(theta, [part.shape for part in start])
+    scores = _tree_scores(X @ Z.T + c, *tree).astype(np.float32)
+    return loss(scores, y, weights, np.empty_like(scores))
 
 
 def _tree_scores(z, W, V, theta):
@@ -430,7 +404,7 @@ def _tree_scores(z, W, V, theta):
     return scores
 
 
-class BonsaiClassifier(ScoreClassifierMixin, _Bonsai):
+class BonsaiClassifier(TrainedClassifier, _Bonsai):
     """A shallow tree in a learned low-dimensional space, for classification.
 
     A row x is projected to ``z = Z x + c``. From node k of a complete binary tree its path goes on
@@ -472,8 +446,8 @@ class BonsaiClassifier(ScoreClassifierMixin, _Bonsai):
     batch_size : int or "auto", default="auto"
         Rows in a step; "auto" means a tenth of the rows, but at least 8 and at most 128.
     n_restarts : int, default=1
-        How often training starts anew, from other random trees; the model of the lowest loss on
-        the training rows is kept.
+        How many random trees to start from. Of several, each is trained without a fifth of the
+        rows, and the one of the lowest loss on that fifth is trained anew on all rows.
     class_weight : dict, "balanced" or None, default=None
         Weight of each class; "balanced" makes their total weights equal.
     verbose : bool or int, default=False
@@ -555,8 +529,8 @@ class BonsaiClassifier(ScoreClassifierMixin, _Bonsai):
 
     _parameter_constraints: ClassVar[dict] = {
         **_Bonsai._parameter_constraints,
+        **TrainedClassifier._parameter_constraints,
         "loss": [StrOptions({"cross_entropy", "hinge"})],
-        "class_weight": [dict, StrOptions({"balanced"}), None],
     }
 
     def __init__(
@@ -610,29 +584,14 @@ class BonsaiClassifier(ScoreClassifierMixin, _Bonsai):
         self : object
             The fitted estimator.
         """
-        X, y = validate_data(self, X, y, dtype=[np.float64, np.float32], ensure_min_samples=2)
-        check_classification_targets(y)
-        X, y, weights = preparation.present(X, y, sample_weight)
-        weights = weights * compute_sample_weight(self.class_weight, y)
-        self.classes_, codes = np.unique(y, return_inverse=True)
-        if len(self.classes_) < 2:
-            raise ValueError(
-                f"{type(self).__name__} needs rows of at least two classes. "
-                f"Got only the class {self.classes_[0]!r}."
-            )
-        n_outputs = 1 if len(self.classes_) == 2 else len(self.classes_)
+        X, codes, weights = self._read(X, y, sample_weight)
         with blas_single_thread():
-            self._fit_model(X, codes, codes, weights, self._loss(n_outputs), n_outputs)
+            self._fit_model(X, codes, codes, weights, self._loss(), self._n_outputs)
         self._count_bytes()
         return self
 
-    def _loss(self, n_outputs):
-        if self.loss == "hinge":
-            return losses.hinge if n_outputs == 1 else losses.multiclass_hinge
-        return losses.logistic if n_outputs == 1 else losses.softmax_cross_entropy
 
-
-class BonsaiRegressor(RegressorMixin, _Bonsai):
+class BonsaiRegressor(TrainedRegressor, _Bonsai):
     """A shallow tree in a learned low-dimensional space, for regression.
 
     A row x is projected to ``z = Z x + c``. From node k of a complete binary tree its path goes on
@@ -671,8 +630,8 @@ class BonsaiRegressor(RegressorMixin, _Bonsai):
     batch_size : int or "auto", default="auto"
         Rows in a step; "auto" means a tenth of the rows, but at least 8 and at most 128.
     n_restarts : int, default=1
-        How often training starts anew, from other random trees; the model of the lowest loss on
-        the training rows is kept.
+        How many random trees to start from. Of several, each is trained without a fifth of the
+        rows, and the one of the lowest loss on that fifth is trained anew on all rows.
     verbose : bool or int, default=False
         Show a progress bar on stderr.
     random_state : int, RandomState instance or None, default=None
@@ -794,12 +753,7 @@ class BonsaiRegressor(RegressorMixin, _Bonsai):
         self : object
             The fitted estimator.
         """
-        X, y = validate_data(
-            self, X, y, dtype=[np.float64, np.float32], ensure_min_samples=2, y_numeric=True
-        )
-        X, y, weights = preparation.present(X, y, sample_weight)
-        mean = np.average(y, weights=weights)
-        scale = np.sqrt(np.average((y - mean) ** 2, weights=weights)) or 1.0
+        X, y, weights, mean, scale = self._read(X, y, sample_weight)
         targets = ((y - mean) / scale)[:, None].astype(np.float32)
         groups = preparation.slices(y, weights)
         with blas_single_thread():
@@ -807,21 +761,6 @@ class BonsaiRegressor(RegressorMixin, _Bonsai):
         self.intercept_ = np.array([mean])
         self._count_bytes([self.intercept_])
         return self
-
-    def predict(self, X):
-        """Predict values.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows.
-
-        Returns
-        -------
-        y : ndarray of shape (n_samples,)
-            The predicted value of each row.
-        """
-        return self._scores(X).ravel() + self.intercept_[0]
 
 
 # ---------------------------------------------------------------------------------------------

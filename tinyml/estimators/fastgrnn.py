@@ -358,7 +358,7 @@ class _FastGRNN(GradientTrained):
         return _Parameters(W, U, extras, head, np.zeros(n_outputs))
 
     def _step_sizes(self, start):
-        """A step of a matrix is relative to the size it starts with, of a vector to that of gates."""
+        """A step is relative to the size that a matrix starts with, of a vector to that of gates."""
         sizes = [np.sqrt(np.mean(part**2)) if part.ndim == 2 else 0.3 for part in start.flat()]
         counts = [part.size for part in start.flat()]
         return self.learning_rate * np.repeat(sizes, counts).astype(np.float32)
@@ -882,7 +882,7 @@ def _bend(x: Node) -> Node:
 
 
 def _fastgrnn(model: _FastGRNN, x: Node, h: Node) -> Node:
-    """h' = z (h - zeta g) + (zeta + nu) g, which reads z only once."""
+    """H' = z (h - zeta g) + (zeta + nu) g, which reads z only once."""
     a = _multiplied(x, model.W_factors_, model.W_grids_, model.update_bias_)
     a = a + _multiplied(h, model.U_factors_, model.U_grids_)
     z, g = _gate(a + (model.gate_bias_ - model.update_bias_)), _bend(a)
@@ -896,7 +896,7 @@ def _fastrnn(model: _FastGRNN, x: Node, h: Node) -> Node:
 
 
 def _gru(model: _FastGRNN, x: Node, h: Node) -> Node:
-    """h' = g + z (h - g); the matrices are cut into the rows of r, z and g."""
+    """H' = g + z (h - g); the matrices are cut into the rows of r, z and g."""
     from_x = _in_parts(x, model.W_factors_, model.W_grids_, model.bias_)
     inner = np.concatenate([np.zeros(2 * h.size), model.inner_bias_])
     from_h = _in_parts(h, model.U_factors_, model.U_grids_, inner)

@@ -12,26 +12,16 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 from scipy.spatial.distance import cdist
-from sklearn.base import BaseEstimator, RegressorMixin
-from sklearn.utils import check_random_state
-from sklearn.utils.class_weight import compute_sample_weight
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
-from ..base import (
-    Interval,
-    ScoreClassifierMixin,
-    StrOptions,
-    _fit_context,
-    blas_single_thread,
-    progress,
-)
+from ..base import Interval, StrOptions, _fit_context, blas_single_thread
 from ..codegen.graph import Affine, Decay, Graph, Node, SquaredDistance
 from ..codegen.lower import lower
 from ..codegen.storage import EXP_TABLE_BYTES, max_nonzero, paper_bytes, smallest_bytes, table_bytes
 from ..training import clustering, losses, preparation
-from ..training.optimizers import batches_per_epoch, descend, minibatches, views
+from ..training.optimizers import views
 from ..training.quantisation import FoldedGrid
+from ._trained import GradientTrained, TrainedClassifier, TrainedRegressor, auto_noise
 
 # ---------------------------------------------------------------------------------------------
 # The size of a model
@@ -262,21 +252,16 @@ def _grids(parameters, scale, unit):
 # ---------------------------------------------------------------------------------------------
 
 
-class _ProtoNN(BaseEstimator):
+class _ProtoNN(GradientTrained):
     """All but the targets, the loss and the reading of the scores."""
 
     _parameter_constraints: ClassVar[dict] = {
+        **GradientTrained._parameter_constraints,
         "n_components": [Interval(Integral, 1, None, closed="left"), None],
         "n_prototypes": [Interval(Integral, 1, None, closed="left"), None],
         "projection_density": [Interval(Real, 0, 1, closed="right"), None],
-        "max_bytes": [Interval(Integral, 1, None, closed="left"), None],
         "projection": [StrOptions({"supervised", "random"})],
         "input_noise": [Interval(Real, 0, None, closed="left"), StrOptions({"auto"})],
-        "learning_rate": [Interval(Real, 0, None, closed="neither")],
-        "max_iter": [Interval(Integral, 1, None, closed="left")],
-        "batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
-        "verbose": ["verbose"],
-        "random_state": ["random_state"],
     }
 
     def _fit_model(self, X, y, groups, targets, weights, loss, unit=1.0, n_biases=0):
@@ -285,7 +270,7 @@ class _ProtoNN(BaseEstimator):
         `y` is what the loss compares scores with; `targets` are the scores of an ideal model, and
         `unit` will multiply them.
         """
-        rng = np.random.default_rng(check_random_state(self.random_state).randint(2**31))
+        rng = self._rng()
         weights = weights / weights.mean()
         mean, scale = preparation.standardisation(X, weights)
         X = np.ascontiguousarray((X - mean) / scale, dtype=np.float32)
@@ -320,11 +305,7 @@ class _ProtoNN(BaseEstimator):
         sizing = sizing.with_few_labels()
         structure = sizing.within(self.max_bytes - fixed)
         if structure is None:
-            raise ValueError(
-                f"The 'max_bytes' parameter of {type(self).__name__} must be at least "
-                f"{fixed + sizing.smallest_bytes()} for these data and the other parameters. "
-                f"Got {self.max_bytes} instead."
-            )
+            self._refuse_budget(fixed + sizing.smallest_bytes())
         return structure
 
     def _start(self, X, groups, targets, weights, structure, rng):
@@ -342,35 +323,13 @@ class _ProtoNN(BaseEstimator):
 
     def _train(self, start, X, y, weights, loss, structure, grids, rng):
         """The flat vector of W, B, Z and log(gamma) after training."""
-        batch_size = self._batch_size(len(X))
-        n_batches = batches_per_epoch(len(X), batch_size)
-        jitter = preparation.Jitter(
-            self._noise(*X.shape), (len(X) // n_batches + 1) * X.shape[1], rng
-        )
+        noise = auto_noise(*X.shape) if self.input_noise == "auto" else self.input_noise
+        jitter = preparation.Jitter(noise, self._largest_batch(len(X)) * X.shape[1], rng)
         objective = _Objective(start, X, y, weights.astype(np.float32), loss, jitter)
-        epochs = (
-            minibatches(len(X), batch_size, rng)
-            for _ in progress(range(self.max_iter), type(self).__name__, verbose=self.verbose)
-        )
-        self.loss_curve_ = descend(
-            objective.theta,
-            _step_sizes(start, self.learning_rate),
-            objective,
-            _sparse_parts(start, structure),
-            epochs,
-            self.max_iter * n_batches,
-            grids,
-        )
+        sizes, sparse = _step_sizes(start, self.learning_rate), _sparse_parts(start, structure)
+        self.loss_curve_ = self._descend(objective, sizes, sparse, grids, len(X), rng)
         self.n_iter_ = self.max_iter
         return objective.theta
-
-    def _batch_size(self, n_rows):
-        return int(np.clip(n_rows // 10, 8, 128)) if self.batch_size == "auto" else self.batch_size
-
-    def _noise(self, n_rows, n_features):
-        if self.input_noise != "auto":
-            return self.input_noise
-        return min(0.5, 2 * np.sqrt(n_features / n_rows))
 
     def _count_bytes(self, biases=()):
         arrays = [self.projection_, self.prototypes_, self.prototype_labels_]
@@ -379,12 +338,12 @@ class _ProtoNN(BaseEstimator):
 
     def _scores(self, X):
         check_is_fitted(self)
-        X = validate_data(self, X, dtype=np.float64, reset=False)
+        X = self._checked(X, reset=False)
         distances = cdist(X @ self.projection_.T, self.prototypes_, "sqeuclidean")
         return np.exp(-(self.gamma_**2) * distances) @ self.prototype_labels_
 
 
-class ProtoNNClassifier(ScoreClassifierMixin, _ProtoNN):
+class ProtoNNClassifier(TrainedClassifier, _ProtoNN):
     """Nearest prototypes in a learned low-dimensional space, for classification.
 
     The scores of a row x are ``sum_j z_j exp(-gamma^2 ||W x - b_j||^2)`` [1]_.
@@ -506,9 +465,9 @@ class ProtoNNClassifier(ScoreClassifierMixin, _ProtoNN):
 
     _parameter_constraints: ClassVar[dict] = {
         **_ProtoNN._parameter_constraints,
+        **TrainedClassifier._parameter_constraints,
         "label_density": [Interval(Real, 0, 1, closed="right"), None],
         "loss": [StrOptions({"cross_entropy", "squared"})],
-        "class_weight": [dict, StrOptions({"balanced"}), None],
     }
 
     def __init__(
@@ -562,16 +521,7 @@ class ProtoNNClassifier(ScoreClassifierMixin, _ProtoNN):
         self : object
             The fitted estimator.
         """
-        X, y = validate_data(self, X, y, dtype=[np.float64, np.float32], ensure_min_samples=2)
-        check_classification_targets(y)
-        X, y, weights = preparation.present(X, y, sample_weight)
-        weights = weights * compute_sample_weight(self.class_weight, y)
-        self.classes_, codes = np.unique(y, return_inverse=True)
-        if len(self.classes_) < 2:
-            raise ValueError(
-                f"{type(self).__name__} needs rows of at least two classes. "
-                f"Got only the class {self.classes_[0]!r}."
-            )
+        X, codes, weights = self._read(X, y, sample_weight)
         y, targets, loss = self._task(codes, preparation.one_hot(codes, len(self.classes_)))
         with blas_single_thread():
             self._fit_model(X, y, codes, targets, weights, loss)
@@ -585,12 +535,11 @@ class ProtoNNClassifier(ScoreClassifierMixin, _ProtoNN):
         """What the loss compares scores with, the scores of an ideal model, and the loss."""
         if self.loss == "squared":
             return one_hot.astype(np.float32), one_hot, losses.squared
-        loss = losses.logistic if one_hot.shape[1] == 1 else losses.softmax_cross_entropy
         # scores of 5 make a class nearly certain; a start there trains much faster than one at 1
-        return codes, 5 * one_hot, loss
+        return codes, 5 * one_hot, self._loss()
 
 
-class ProtoNNRegressor(RegressorMixin, _ProtoNN):
+class ProtoNNRegressor(TrainedRegressor, _ProtoNN):
     """Nearest prototypes in a learned low-dimensional space, for regression.
 
     The prediction for a row x is ``c + sum_j z_j exp(-gamma^2 ||W x - b_j||^2)`` [1]_. The squared
@@ -747,12 +696,7 @@ class ProtoNNRegressor(RegressorMixin, _ProtoNN):
         self : object
             The fitted estimator.
         """
-        X, y = validate_data(
-            self, X, y, dtype=[np.float64, np.float32], ensure_min_samples=2, y_numeric=True
-        )
-        X, y, weights = preparation.present(X, y, sample_weight)
-        mean = np.average(y, weights=weights)
-        scale = np.sqrt(np.average((y - mean) ** 2, weights=weights)) or 1.0
+        X, y, weights, mean, scale = self._read(X, y, sample_weight)
         targets = ((y - mean) / scale)[:, None]
         groups = preparation.slices(y, weights)
         with blas_single_thread():
@@ -772,21 +716,6 @@ class ProtoNNRegressor(RegressorMixin, _ProtoNN):
 
     def _min_prototypes(self, groups):
         return 1
-
-    def predict(self, X):
-        """Predict values.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Rows.
-
-        Returns
-        -------
-        y : ndarray of shape (n_samples,)
-            The predicted value of each row.
-        """
-        return self._scores(X).ravel() + self.intercept_[0]
 
 
 # ---------------------------------------------------------------------------------------------

@@ -32,6 +32,14 @@ def slices(y, weights, n_slices=10):
     return np.unique(np.searchsorted(edges, y), return_inverse=True)[1]
 
 
+def held_out(groups, rng):
+    """Mask of a fifth of the rows of each group, drawn at random."""
+    order = np.lexsort((rng.permutation(len(groups)), groups))
+    mask = np.zeros(len(groups), dtype=bool)
+    mask[order[::5]] = True
+    return mask
+
+
 def standardisation(X, weights):
     """Mean and scale of each column; the scale of a constant column is infinite.
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from tinyml.codegen.fixed import Fixed, IntArray, index_ctype
-from tinyml.codegen.layout import peak_bytes
 from tinyml.codegen.ops.base import Code, Op, Ref, Store
 from tinyml.codegen.ops.elementwise import Input
+from tinyml.codegen.ops.layout import peak_bytes
 
 
 @dataclass(eq=False)
@@ -54,6 +54,11 @@ class Scan(Op):
         self.type = self.states[-1].type
 
     def run(self, *args: IntArray) -> IntArray:
+        *_, last = self.steps(*args)
+        return last
+
+    def steps(self, *args: IntArray) -> Iterator[IntArray]:
+        """Yield the last of the states after each step."""
         n_rows = len(args[0])
         values = [np.zeros((n_rows, s.type.size), dtype=np.int64) for s in self.states]
         going = np.ones((n_rows, 1), dtype=bool)
@@ -66,7 +71,7 @@ class Scan(Op):
             known |= dict(zip(self.states, values, strict=True))
             after = evaluate(self.results, known)
             values = [np.where(going, new, old) for new, old in zip(after, values, strict=True)]
-        return values[-1]
+            yield values[-1]
 
     @property
     def missing(self) -> int | None:
