@@ -29,9 +29,9 @@ N_HIDDEN = {"fastgrnn": 32, "fastrnn": 32, "gru": 17}  # at most 7728 bytes by t
 CHOSEN = {}
 GRIDS = {
     "usps10": ((0.3, 0.5, 0.7), (0.0, 0.2)),
-    "har_raw": ((0.05, 0.1, 0.2), (0.2, 0.4)),
-    "har2": ((0.05, 0.1, 0.2), (0.2, 0.4)),
-    "dsa19": ((0.1, 0.2), (0.4, 0.7, 1.0)),
+    "har_raw": ((0.02, 0.05, 0.1), (0.1, 0.2, 0.3)),
+    "har2": ((0.02, 0.05, 0.1), (0.1, 0.2, 0.3)),
+    "dsa19": ((0.05, 0.1), (0.4, 0.7, 1.0)),
 }
 SIZE = {"har_raw": 3072, "har2": 3072, "dsa19": 3328}  # bytes of 8-bit tables
 # test accuracy and size: published single runs, and the authors' code on the same rows

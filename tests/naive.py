@@ -135,3 +135,51 @@ def soft_bonsai_scores(z, W, V, theta, sharpness):
             for c in range(W.shape[1]):
                 scores[i, c] += share * (W[k, c] @ row) * max(-1, min(1, V[k, c] @ row))
     return scores
+
+
+def _gate(value):
+    return max(0, min(1, value / 2 + 1 / 2))
+
+
+def _bend(value):
+    return max(-1, min(1, value))
+
+
+def fastgrnn_step(x, h, W, U, gate_bias, update_bias, mix):
+    """Equation 2 of the FastGRNN paper with piecewise-linear gates, one state after the other."""
+    zeta, nu = mix
+    after = []
+    for j in range(len(h)):
+        a = W[j] @ x + U[j] @ h
+        z, g = _gate(a + gate_bias[j]), _bend(a + update_bias[j])
+        after.append((zeta * (1 - z) + nu) * g + z * h[j])
+    return np.array(after)
+
+
+def fastrnn_step(x, h, W, U, bias, mix):
+    alpha, beta = mix
+    return np.array(
+        [alpha * _bend(W[j] @ x + U[j] @ h + bias[j]) + beta * h[j] for j in range(len(h))]
+    )
+
+
+def gru_step(x, h, W, U, bias, inner_bias):
+    n = len(h)
+    after = []
+    for j in range(n):
+        r, z = (_gate(W[k] @ x + U[k] @ h + bias[k]) for k in (j, n + j))
+        k = 2 * n + j
+        g = _bend(W[k] @ x + bias[k] + r * (U[k] @ h + inner_bias[j]))
+        after.append((1 - z) * g + z * h[j])
+    return np.array(after)
+
+
+def last_states(step, X, counts, W, U, *extras):
+    """States after the last step of each sequence of X (n, n_steps, n_channels)."""
+    states = []
+    for sequence, count in zip(X, counts, strict=True):
+        h = np.zeros(U.shape[1])
+        for x in sequence[:count]:
+            h = step(x, h, W, U, *extras)
+        states.append(h)
+    return np.array(states)

@@ -25,7 +25,12 @@ def ours():
         for step in steps(instance.estimator):
             if type(step).__name__ in tinyml.estimators.__all__:
                 found.setdefault(type(step), step)
-    return list(found.values())
+    return [_for_any_columns(estimator) for estimator in found.values()]
+
+
+def _for_any_columns(estimator):
+    """Take what reads sequences as a user gets it: time steps of one column, so any number fits."""
+    return type(estimator)() if hasattr(estimator, "n_channels") else estimator
 
 
 ESTIMATORS = [*ours(), FixedPointClassifier(LogisticRegression()), FixedPointRegressor(Ridge())]

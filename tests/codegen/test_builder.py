@@ -48,7 +48,7 @@ def test_eight_bits_are_eight_bits(name):
     """Biases are as wide as the sum; weights, points and function tables have 8 bits."""
     for op in compiled(name, 8).ops:
         wide = {key for key, table in op.tables().items() if ctype_bytes(table.ctype) > 1}
-        allowed = {"bias", "columns", "counts", "factor", "lo", "hi", "starts"}
+        allowed = {"bias", "columns", "counts", "factor", "lo", "hi", "offset", "starts"}
         assert wide <= allowed, (type(op).__name__, wide)
 
 
@@ -100,7 +100,8 @@ def test_sixteen_bits_are_close(name):
     wanted = program.graph.evaluate(X)
     got = program.scores.type.to_float(program.run(program.quantize(X)))
     error = np.sqrt(np.mean((got - wanted) ** 2)) / wanted.std(axis=0).mean()
-    assert error < (0.02 if "protonn" in name else 0.002)
+    # distances are narrow, and roundings of a state add up over the steps
+    assert error < (0.02 if "protonn" in name else 0.004 if program.recurrence else 0.002)
 
 
 @pytest.mark.parametrize("model", [

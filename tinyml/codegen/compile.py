@@ -141,8 +141,7 @@ def _calibration_rows(model: Any, X: Any) -> NDArray[Any]:
             f"The 'X' parameter of compile must have the {expected} features that the "
             f"{type(model).__name__} was fitted on. Got {X.shape[1]} instead."
         )
-    may_be_missing = get_tags(model).input_tags.allow_nan
-    if X.dtype.kind == "f" and not np.all(np.isfinite(X) | (may_be_missing & np.isnan(X))):
+    if X.dtype.kind == "f" and not np.all(np.isfinite(X) | (_allows_nan(model) & np.isnan(X))):
         raise ValueError("The 'X' parameter of compile must be finite. Got NaN or infinity in it.")
     return np.asarray(X[:: -(-len(X) // _MOST_ROWS)])
 
@@ -152,6 +151,13 @@ def _n_features(model: Any) -> int | None:
     while isinstance(model, Pipeline):
         model = next((s for _, s in model.steps if s is not None and s != "passthrough"), None)
     return getattr(model, "n_features_in_", None)
+
+
+def _allows_nan(model: Any) -> bool:
+    """Whether a model knows what NaN means; a pipeline does not say so of its steps."""
+    if isinstance(model, Pipeline):
+        return all(_allows_nan(s) for _, s in model.steps if s is not None and s != "passthrough")
+    return bool(get_tags(model).input_tags.allow_nan)
 
 
 def _check_board(program: Program, board: Any) -> None:

@@ -133,4 +133,4 @@ class TrainedRegressor(RegressorMixin):
         y : ndarray of shape (n_samples,)
             The predicted value of each row.
         """
-        return self._scores(X).ravel() + self.intercept_[0]
+        return self._scores(X).ravel()

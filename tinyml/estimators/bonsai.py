@@ -762,6 +762,9 @@ class BonsaiRegressor(TrainedRegressor, _Bonsai):
         self._count_bytes([self.intercept_])
         return self
 
+    def _scores(self, X):
+        return super()._scores(X) + self.intercept_
+
 
 # ---------------------------------------------------------------------------------------------
 # Lowering

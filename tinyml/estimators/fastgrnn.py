@@ -358,7 +358,7 @@ class _FastGRNN(GradientTrained):
         return _Parameters(W, U, extras, head, np.zeros(n_outputs))
 
     def _step_sizes(self, start):
-        """A step is relative to the size that a matrix starts with, of a vector to that of gates."""
+        """A step is relative to the size a matrix starts with, of a vector to that of gates."""
         sizes = [np.sqrt(np.mean(part**2)) if part.ndim == 2 else 0.3 for part in start.flat()]
         counts = [part.size for part in start.flat()]
         return self.learning_rate * np.repeat(sizes, counts).astype(np.float32)
@@ -492,9 +492,10 @@ class FastGRNNClassifier(TrainedClassifier, _FastGRNN):
     input_noise : float, default=0.1
         Standard deviation of the Gaussian noise added to every number while training, in standard
         deviations of its channel.
-    offset_noise : float, default=0.2
-        The same for noise that is added to a channel in all steps of a sequence alike. It makes up
-        for sensors that are mounted or calibrated differently from one recording to the next.
+    offset_noise : float, default=0.1
+        The same for noise that is added to a channel in all steps of a sequence alike. More than
+        the default pays where sensors are worn or calibrated differently from one recording to the
+        next, none where the level of a channel carries the information.
     learning_rate : float, default=0.05
         Highest step size of Adam, relative to the size of the values a matrix starts with. It
         rises during the first tenth of training and then falls to zero by a cosine.
@@ -618,7 +619,7 @@ class FastGRNNClassifier(TrainedClassifier, _FastGRNN):
         max_bytes=None,
         loss="cross_entropy",
         input_noise=0.1,
-        offset_noise=0.2,
+        offset_noise=0.1,
         learning_rate=0.05,
         max_iter=100,
         batch_size="auto",
@@ -697,9 +698,10 @@ class FastGRNNRegressor(TrainedRegressor, _FastGRNN):
     input_noise : float, default=0.1
         Standard deviation of the Gaussian noise added to every number while training, in standard
         deviations of its channel.
-    offset_noise : float, default=0.2
-        The same for noise that is added to a channel in all steps of a sequence alike. It makes up
-        for sensors that are mounted or calibrated differently from one recording to the next.
+    offset_noise : float, default=0.1
+        The same for noise that is added to a channel in all steps of a sequence alike. More than
+        the default pays where sensors are worn or calibrated differently from one recording to the
+        next, none where the level of a channel carries the information.
     learning_rate : float, default=0.05
         Highest step size of Adam, relative to the size of the values a matrix starts with. It
         rises during the first tenth of training and then falls to zero by a cosine.
@@ -808,7 +810,7 @@ class FastGRNNRegressor(TrainedRegressor, _FastGRNN):
         u_density=None,
         max_bytes=None,
         input_noise=0.1,
-        offset_noise=0.2,
+        offset_noise=0.1,
         learning_rate=0.05,
         max_iter=100,
         batch_size="auto",

@@ -717,6 +717,9 @@ class ProtoNNRegressor(TrainedRegressor, _ProtoNN):
     def _min_prototypes(self, groups):
         return 1
 
+    def _scores(self, X):
+        return super()._scores(X) + self.intercept_
+
 
 # ---------------------------------------------------------------------------------------------
 # Lowering
