@@ -17,13 +17,18 @@ from strategies import literal
 from tinyml import __version__
 from tinyml.codegen.c import check_name, comment_safe
 from tinyml.codegen.export import header, sources
+from tinyml.codegen.fixed import Fixed
 from tinyml.codegen.ops import (
+    Add,
     Gather,
     Input,
     IntTree,
+    Local,
     Lookup,
     MatVec,
     Narrow,
+    Scale,
+    Scan,
     SquaredDistance,
     TreeWalk,
 )
@@ -65,7 +70,17 @@ def trees():
     return literal(TreeWalk(x, (one, two), values, np.array([-12]), -3), "identity")
 
 
-PROGRAMS = {"linear": linear, "kernel": kernel, "trees": trees}
+def sequence():
+    """Five steps of two channels, a state that forgets, and an end before a missing step."""
+    source = Input(10, 0, "int8_t", missing=-128)
+    frame, state = Local(Fixed((2,), 0, -128, 127)), Local(Fixed((3,), 3, -999, 999))
+    entering = MatVec(frame, np.array([[8, 0], [0, 8], [-8, 4]]), np.array([0, 0, 40]), 3)
+    after = Narrow(Add(entering, Scale(state, 1, np.array([-1, 0, 1]), 3)), 0, -999, 999)
+    last = Scan((), (), (state,), (after,), 5, source, frame)
+    return literal(MatVec(last, np.array([[1, -2, 3]]), np.array([7]), 3), "identity")
+
+
+PROGRAMS = {"linear": linear, "kernel": kernel, "trees": trees, "sequence": sequence}
 
 
 def golden_text(name):
@@ -121,7 +136,8 @@ def program_of(name):
 def test_everything_carries_the_name(name, tmp_path):
     text = header(program_of(name), "zebra")
     macros = set(re.findall(r"#\s*define\s+(\w+)", text))
-    types = set(re.findall(r"typedef\b[^;]*?\b(\w+)(?:\[[^;]*\])?;", text))
+    plain = re.sub(r"struct \{.*?\}", "struct", text)
+    types = set(re.findall(r"typedef\b[^;]*?\b(\w+)(?:\[[^;]*\])?;", plain))
     assert all(macro.startswith("ZEBRA_") for macro in macros)
     assert all(ctype.startswith("zebra_") for ctype in types)
     for file, content in sources(program_of(name), "zebra").items():

@@ -20,8 +20,9 @@ from tinyml.device import (
     run_sketch,
     simulate,
 )
+from tinyml.estimators import FastGRNNClassifier, FastGRNNRegressor
 
-MODELS = ["classifier", "forest", "binary", "regressor", "several outputs"]
+MODELS = ["classifier", "forest", "binary", "regressor", "several outputs", "sequence", "trend"]
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +43,8 @@ def programs(iris):
         "binary": LogisticRegression().fit(X, y == "setosa"),
         "regressor": LinearRegression().fit(X, width * 10),
         "several outputs": Ridge().fit(X, np.c_[X[:, 0], width]),
+        "sequence": FastGRNNClassifier(5, n_channels=2, max_iter=20, random_state=0).fit(X, y),
+        "trend": FastGRNNRegressor(4, cell="gru", max_iter=20, random_state=0).fit(X, width),
     }
     return {name: tinyml.compile(model, X) for name, model in fitted.items()}
 
@@ -141,6 +144,25 @@ def test_measure_refuses(programs, iris, options, message):
 def test_measure_refuses_no_rows(programs):
     with pytest.raises(ValueError, match="measure needs at least one row"):
         tinyml.measure(programs["forest"], np.zeros((0, 4)))
+
+
+@pytest.mark.device
+@pytest.mark.parametrize("name", ["sequence", "trend"])
+def test_sequences_are_driven_step_by_step(programs, iris, name):
+    program, X = programs[name], iris[0].copy()
+    X[::3, 2:] = np.nan
+    X[5] = np.nan  # a sequence without a step is left out
+    report = tinyml.measure(program, X[:12], "uno")
+    assert report.identical
+    assert report.n_rows == 11
+    n_steps = program.n_steps(program.quantize(X[:12]))
+    assert report.n_steps == pytest.approx(n_steps.sum() / 11)
+    assert report.static_ram == report.arduino.static_ram == 0
+    frame = program.n_channels * program.input.type.dtype.itemsize
+    assert report.ram == report.stack + frame + program.state_bytes
+    assert 0 < report.result_cycles < report.cycles
+    assert "cycles of the result" in str(report)
+    assert "time steps" in str(report)
 
 
 @pytest.mark.parametrize("standard", ["c99", "c++11"])

@@ -93,6 +93,7 @@ class Printer:
         self._tables = {id(op): op.tables() for op in program.ops}
         self._fragments: dict[str, str] = {}
         self._routines: dict[str, str] = {}
+        self._linkage = ""
         self._arrays: dict[Op, str] = {}
 
     # What ops ask for ----------------------------------------------------------------------------
@@ -226,6 +227,8 @@ class Printer:
         row, state = f"const {name}_input_t *x", f"const {name}_state_t *s"
         heads = {}
         if p.recurrence is not None:
+            if p.input.missing is not None:
+                heads["ended"] = f"uint8_t {name}_ended({row})"
             heads["reset"] = f"void {name}_reset({name}_state_t *s)"
             heads["step"] = f"void {name}_step({name}_state_t *s, {row})"
             heads["result_scores"] = f"void {name}_result_scores({state}, {name}_score_t *out)"
@@ -264,7 +267,7 @@ class Printer:
 
     def definitions(self, linkage: str = "") -> str:
         """Return fragments, tables and functions."""
-        heads = self._signatures(linkage)
+        heads, self._linkage = self._signatures(linkage), linkage
         functions = [self._functions_of_ops()]
         if self.program.recurrence is not None:
             functions += [self._reset(heads["reset"]), self._step(heads["step"])]
@@ -396,11 +399,12 @@ class Printer:
 
     def ended(self, frame: str, width: int, missing: int, ctype: str) -> str:
         """Return the expression that says whether all values of a frame are missing."""
-        function = f"{self.prefix}_ended"
-        fields = {"function": function, "width": str(width), "missing": c_int(missing)}
-        index = index_ctype(width)
-        self._fragments[function] = self._fragment("ended", ctype, index=index, **fields)
-        return f"{function}({frame})"
+        linkage = "static " if self.program.recurrence is None else self._linkage
+        fields = {"linkage": linkage, "width": str(width), "missing": c_int(missing)}
+        self._fragments["ended"] = self._fragment(
+            "ended", ctype, index=index_ctype(width), **fields
+        )
+        return f"{self.prefix}_ended({frame})"
 
     def compute(self, targets: Sequence[tuple[Op, Store]], arrays: Mapping[Op, str]) -> None:
         """Write what computes several ops, given the arrays that hold what they begin from."""

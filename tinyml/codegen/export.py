@@ -16,7 +16,7 @@ from tinyml.codegen.c import Printer, check_name, comment_safe, table_entry
 if TYPE_CHECKING:
     from tinyml.codegen.program import Program
 
-_LARGEST_ARRAY = 32_767  # bytes that an AVR can address in one array
+_LARGEST_SELFTEST = 8_192  # bytes of rows, unless one row is larger
 _SPDX = "/* SPDX-License-Identifier: 0BSD"
 
 
@@ -50,7 +50,7 @@ def sources(program: Program, name: str) -> dict[str, str]:
 
 def selftest(program: Program, name: str) -> str:
     """Return a header with raw rows and the answers that Python's integers give for them."""
-    room = _LARGEST_ARRAY // max(program.input.type.nbytes, program.scores.type.nbytes)
+    room = _LARGEST_SELFTEST // max(program.input.type.nbytes, program.scores.type.nbytes)
     rows = program.selftest_rows[: max(1, room)]
     scores = program.run(rows)
     upper = check_name(name).upper()
@@ -159,10 +159,29 @@ def _contract(program: Program, name: str) -> str:
         "constant tables, write only to `out`, never call themselves, allocate nothing, use no",
         f"floating point (except {name}_quantize) and may be called from anywhere at any time.",
         f"A score s stands for s * 2^-{name.upper()}_{frac}.",
+        *_streaming(program, name),
         "",
         *_units(program),
     ]
     return "\n   ".join(lines).replace("\n   \n", "\n\n") + " */\n"
+
+
+def _streaming(program: Program, name: str) -> list[str]:
+    """Say how a sequence is read step by step."""
+    if program.recurrence is None:
+        return []
+    steps, channels = program.recurrence.n_steps, program.n_channels
+    lines = [
+        "",
+        f"The features are {steps} time steps of {channels}. They need not be kept: after",
+        f"{name}_reset(&s) call {name}_step(&s, x) for the {channels} features of each step as it",
+        f"comes, and {name}_result(&s) when an answer is wanted. The state s is yours,",
+        f"{program.state_bytes} bytes; there may be several at a time.",
+    ]
+    if program.input.missing is not None:
+        missing = program.input.missing
+        lines.append(f"A sequence ends before a step all of whose features are {missing} (NaN).")
+    return lines
 
 
 def _has_many(program: Program) -> bool:
@@ -212,47 +231,102 @@ def _properties(program: Program, name: str) -> str:
 def _keywords(program: Program, name: str) -> str:
     functions = ["scores", "quantize", *(["predict"] if program.has_predict else [])]
     functions += ["label"] if program.classes is not None else []
+    types = ["input_t", "score_t"]
+    if program.recurrence is not None:
+        functions += ["reset", "step", "result_scores", "quantize_step"]
+        functions += ["result"] if program.has_predict else []
+        types.append("state_t")
     rows = [f"{name}_{f}\tKEYWORD2" for f in functions]
-    rows += [f"{name}_{t}\tKEYWORD1" for t in ("input_t", "score_t")]
+    rows += [f"{name}_{t}\tKEYWORD1" for t in types]
     rows += [f"{name.upper()}_{c}\tLITERAL1" for c in ("N_FEATURES", "N_OUTPUTS")]
     return "\n".join(rows) + "\n"
 
 
 def _sketch(program: Program, name: str) -> str:
     upper = name.upper()
+    steps = program.recurrence is not None
+    decision = f"{name}_result(&state)" if steps else f"{name}_predict(x)"
+    scores = f"{name}_result_scores(&state, out)" if steps else f"{name}_scores(x, out)"
     if program.classes is not None:
-        answer = f"Serial.println({name}_label({name}_predict(x)));"
+        answer = f"Serial.println({name}_label({decision}));"
     elif program.has_predict:
-        answer = f"Serial.println(ldexp({name}_predict(x), -({upper}_OUTPUT_FRAC)), 6);"
+        answer = f"Serial.println(ldexp({decision}, -({upper}_OUTPUT_FRAC)), 6);"
     else:
         answer = (
             f"static const int8_t frac[] = {upper}_OUTPUT_FRACS;\n"
-            f"    {name}_score_t out[{upper}_N_OUTPUTS];\n    {name}_scores(x, out);\n"
+            f"    {name}_score_t out[{upper}_N_OUTPUTS];\n    {scores};\n"
             f"    for (uint16_t k = 0; k < {upper}_N_OUTPUTS; k++)\n"
             f"        Serial.println(ldexp(out[k], -frac[k]), 6);"
         )
-    return _SKETCH.replace("@ANSWER@", answer).replace("@NAME@", upper).replace("@name@", name)
+    ended = f"\n        if ({name}_ended(x))\n            break;"
+    parts = {
+        "COPY": _COPY,
+        "COMPUTE": _COMPUTE_STEPS if steps else _COMPUTE_ROW,
+        "PREDICT": _PREDICT_STEPS if steps else _PREDICT_ROW,
+        "SIZE": "N_CHANNELS" if steps else "N_FEATURES",
+        "ENDED": ended if steps and program.input.missing is not None else "",
+        "ANSWER": answer,
+        "NAME": upper,
+        "name": name,
+    }
+    text = _SKETCH
+    for key, part in parts.items():
+        text = text.replace(f"@{key}@", part)
+    return text
 
+
+_COPY = """\
+#if defined(__AVR__)
+#define COPY(to, from) memcpy_P(to, from, sizeof(to))
+#else
+#define COPY(to, from) memcpy(to, from, sizeof(to))
+#endif
+"""
+
+_COMPUTE_ROW = """\
+    COPY(x, @name@_selftest_x[row]);
+    @name@_scores(x, got);
+"""
+
+_COMPUTE_STEPS = """\
+    @name@_state_t state;
+    @name@_reset(&state);
+    for (uint16_t t = 0; t < @NAME@_N_STEPS; t++) {
+        COPY(x, @name@_selftest_x[row] + t * @NAME@_N_CHANNELS);@ENDED@
+        @name@_step(&state, x);
+    }
+    @name@_result_scores(&state, got);
+"""
+
+_PREDICT_ROW = """\
+    @ANSWER@
+"""
+
+_PREDICT_STEPS = """\
+    static @name@_state_t state;
+    static uint16_t t = 0;
+    if (t == 0)
+        @name@_reset(&state);
+    @name@_step(&state, x);
+    if (++t < @NAME@_N_STEPS)
+        return;
+    t = 0;
+    @ANSWER@
+"""
 
 _SKETCH = """\
-/* Runs the self-test, then predicts for every line of features that arrives over Serial:
-   @NAME@_N_FEATURES numbers separated by spaces or commas, without exponents. */
+/* Runs the self-test, then predicts for every @NAME@_N_FEATURES numbers that arrive over Serial,
+   separated by spaces, commas or line ends, without exponents. */
 #include <@name@.h>
 #include <@name@_selftest.h>
 
+@COPY@
 static bool same_as_python(uint16_t row)
 {
-    @name@_input_t x[@NAME@_N_FEATURES];
+    @name@_input_t x[@NAME@_@SIZE@];
     @name@_score_t want[@NAME@_N_OUTPUTS], got[@NAME@_N_OUTPUTS];
-#if defined(__AVR__)
-    memcpy_P(x, @name@_selftest_x[row], sizeof x);
-    memcpy_P(want, @name@_selftest_scores[row], sizeof want);
-#else
-    memcpy(x, @name@_selftest_x[row], sizeof x);
-    memcpy(want, @name@_selftest_scores[row], sizeof want);
-#endif
-    @name@_scores(x, got);
-    return memcmp(want, got, sizeof want) == 0;
+    COPY(want, @name@_selftest_scores[row]);
+@COMPUTE@    return memcmp(want, got, sizeof want) == 0;
 }
 
 /* Skips separators, so that the end of a line does not count as a feature. */
@@ -283,14 +357,13 @@ void setup()
 
 void loop()
 {
-    static @name@_input_t x[@NAME@_N_FEATURES];
+    static @name@_input_t x[@NAME@_@SIZE@];
     static uint16_t n = 0;
     if (!number_waits())
         return;
     x[n] = @name@_quantize_feature(n, Serial.parseFloat());
-    if (++n < @NAME@_N_FEATURES)
+    if (++n < @NAME@_@SIZE@)
         return;
     n = 0;
-    @ANSWER@
-}
+@PREDICT@}
 """

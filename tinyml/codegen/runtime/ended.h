@@ -1,5 +1,5 @@
-/* Whether all values of a time step are missing. */
-static uint8_t ${function}(const ${type} *x)
+/* Whether all values of a time step are missing: the sequence has ended before it. */
+${linkage}uint8_t ${name}_ended(const ${type} *x)
 {
     for (${index} i = 0; i < ${width}; i++)
         if (x[i] != ${missing})
