@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from instances import INSTANCES, compiled, data
 
 from tinyml.codegen.fold import View, fold
-from tinyml.codegen.graph import Affine, Frame, Graph, Held, Scan, State, steps_before_end
+from tinyml.codegen.graph import Affine, Graph
+from tinyml.codegen.sequences import Frame, Held, Scan, State, steps_before_end
 
 numbers = st.floats(-50, 50).map(lambda v: round(v, 3))
 nonzero = numbers.filter(lambda v: abs(v) > 0.01)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from math import isqrt
 from typing import Any
 
 import numpy as np
@@ -21,9 +20,6 @@ from tinyml.codegen.fixed import (
     IntArray,
     ctype_range,
     frac_for,
-    grid,
-    rshift,
-    storage_ctype,
     to_raw,
 )
 from tinyml.codegen.fold import Stage, View, fold
@@ -35,55 +31,33 @@ from tinyml.codegen.graph import (
     Decay,
     Floats,
     Forest,
-    Frame,
     Graph,
-    Held,
     Node,
     Product,
     SquaredDistance,
-    State,
     Sum,
 )
-from tinyml.codegen.graph import Scan as ScanNode
+from tinyml.codegen.inputs import InputRange
+from tinyml.codegen.kernels import DecayFormat, DistanceFormat, decay, squared_distance
+from tinyml.codegen.operands import WIDEST, Value, aligned, operand, returned, seen_as
 from tinyml.codegen.ops import (
     Add,
     ChosenMatVec,
     Input,
-    Interpolate,
     Local,
-    Lookup,
     MatVec,
     Mul,
-    Narrow,
     Op,
-    Scale,
     Scan,
     TreeWalk,
 )
 from tinyml.codegen.ops import Child as ChildOp
-from tinyml.codegen.ops import SquaredDistance as SquaredDistanceOp
 from tinyml.codegen.ops.scan import evaluate
-from tinyml.codegen.products import AffineFormat, affine, narrow_together, run_between
-from tinyml.codegen.storage import EXP_TABLE_BYTES
+from tinyml.codegen.products import AffineFormat, affine, narrow_together
+from tinyml.codegen.sequences import Frame, Held, State
+from tinyml.codegen.sequences import Scan as ScanNode
 
 _MAX_EXPONENT = 100  # of an input's power of two, well inside single precision
-
-
-@dataclass(frozen=True)
-class DistanceFormat:
-    """Widths of the vector, of the stored points and of their difference."""
-
-    vector_bits: int
-    point_bits: int
-    difference_bits: int
-
-
-@dataclass(frozen=True)
-class DecayFormat:
-    """Width of the stored values of exp(-rate · d), and whether what is between is interpolated."""
-
-    bits: int
-    interpolate: bool
 
 
 LADDERS: dict[type, tuple[Any, ...]] = {
@@ -106,36 +80,15 @@ LADDERS[Chosen] = LADDERS[Affine]
 LADDERS[Held] = (8, 16)
 INPUT_LADDER = (8, 16, 32)
 
-_WIDEST = 2**15 - 1  # of states, and of the operands of a product of two variables
-_SUMMAND = 2**14 - 1  # of two whose sum has 16 bits
-_FACTOR = 2**13 - 1  # by which 16 bits are multiplied
 _MOST_STEPS = 60_000  # of sequences, on which ranges are taken
 _ROOM = 1.25  # of a state above what calibration rows reached
 
-_Value = tuple[Op, IntArray]  # an op and what it yields on the calibration rows
-_Built = tuple[_Value, ...]
+_Built = tuple[Value, ...]
 
 
 def _ladder(stage: Stage) -> tuple[Any, ...]:
     """Return the formats of a stage, from cheap to fine; some have one only."""
     return LADDERS.get(type(stage.node), (None,))
-
-
-@dataclass(frozen=True)
-class InputRange:
-    """What is known of the raw features: whole numbers of a C type, or reals with their extent.
-
-    `has_missing` says whether some are NaN.
-    """
-
-    ctype: str | None
-    extent: Floats
-    has_missing: bool = False
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether features are taken as they are."""
-        return self.ctype is not None
 
 
 @dataclass(eq=False)
@@ -157,7 +110,7 @@ class Builder:
     input_range: InputRange
     votes: bool
     _cache: dict[tuple[int, ...], _Built] = field(default_factory=dict)
-    _outside: dict[Op, _Value] = field(default_factory=dict)  # what a held local stands for
+    _outside: dict[Op, Value] = field(default_factory=dict)  # what a held local stands for
 
     def __post_init__(self) -> None:
         """Bring outputs that are not compared with one another to a common size.
@@ -258,7 +211,7 @@ class Builder:
         reach = _threshold_extent(first.node, first.views[0], len(self.input_range.extent))
         return np.where(reach > 0, reach, self.input_range.extent)
 
-    def _lower(self, reads: Sequence[_Value], stage: Stage, fmt: Any, position: int) -> Op:
+    def _lower(self, reads: Sequence[Value], stage: Stage, fmt: Any, position: int) -> Op:
         node, ((x, raw), *_) = stage.node, reads
         if isinstance(node, Affine):
             return affine(x, raw, stage.views[0], node.weights, node.bias, fmt, node.grid)
@@ -276,11 +229,11 @@ class Builder:
         if isinstance(node, Product):
             return Mul(operand(*a, view_a), operand(*b, view_b))
         assert isinstance(node, Sum)
-        return Add(*_aligned(seen_as(*a, view_a), seen_as(*b, view_b)))
+        return Add(*aligned(seen_as(*a, view_a), seen_as(*b, view_b)))
 
     # Repetition ----------------------------------------------------------------------------------
 
-    def _local(self, stage: Stage, reads: Sequence[_Value], level: int) -> _Value:
+    def _local(self, stage: Stage, reads: Sequence[Value], level: int) -> Value:
         """Return what a body begins from; the rows of all steps are below one another."""
         node = stage.node
         scan = self._scan_of[node]
@@ -304,12 +257,12 @@ class Builder:
             local = Local(Fixed((node.size,), 0, 0, node.largest))
         else:
             after = self.values[scan.results[scan.states.index(node)]]
-            frac = frac_for(_ROOM * float(np.abs(after).max(initial=0)), _WIDEST)
-            local = Local(Fixed((node.size,), frac, -_WIDEST, _WIDEST))
+            reach = _ROOM * float(np.abs(after).max(initial=0))
+            local = Local(Fixed((node.size,), frac_for(reach, WIDEST), -WIDEST, WIDEST))
         t = local.type
         return local, to_raw(self.values[node], t.frac, t.lo, t.hi)
 
-    def _scan(self, stage: Stage, before: _Built) -> _Value:
+    def _scan(self, stage: Stage, before: _Built) -> Value:
         node, ops = stage.node, [before[source + 1][0] for source in stage.sources]
         assert isinstance(node, ScanNode)
         n, n_held = len(node.states), len(node.held)
@@ -319,7 +272,7 @@ class Builder:
             for part in (ops[2 * n : 2 * n + n_held], ops[2 * n + n_held :])
         )
         outside = [self._outside[local] for local in held]
-        results = tuple(map(_returned, ops[n : 2 * n], states))
+        results = tuple(map(returned, ops[n : 2 * n], states))
         sources = tuple(x for x, _ in outside)
         raws = [raw for _, raw in outside]
         if not frames:
@@ -379,82 +332,7 @@ def _threshold_extent(forest: Forest, view: View, n_features: int) -> Floats:
     return extent * (1 + 2.0**-6)  # room above the largest threshold, so that saturation passes it
 
 
-# Elementwise ----------------------------------------------------------------------------------
-
-
-def operand(x: Op, raw: IntArray, view: View) -> Op:
-    """Return x behind the steps of `view`, in at most 16 bits: two of these have a product."""
-    a, b, lows, highs = view.as_clipped_affine()
-    ends = np.sort([a * lows + b, a * highs + b], axis=0)
-    lo, hi = (float(end[0]) for end in ends)
-    assert np.allclose(ends, [[lo], [hi]]), "all elements are limited alike"
-    seen = x.type.to_float(raw)
-    reach = float(np.abs(np.clip(a * seen + b, lo, hi)).max(initial=0))
-    if np.any(a != 1) or np.any(b != 0):
-        x = _scaled_by(narrow_together(x, _WIDEST, float(np.abs(seen).max(initial=0))), a, b)
-    frac = min(x.type.scalar_frac, frac_for(reach, _WIDEST))
-    limits = [
-        _WIDEST if np.isinf(e) else int(to_raw(e, frac, -_WIDEST, _WIDEST)) for e in (-lo, hi)
-    ]
-    return _narrowed(x, frac, -limits[0], limits[1])
-
-
-def seen_as(x: Op, raw: IntArray, view: View) -> _Value:
-    """Return an operand and its values on calibration rows."""
-    op = operand(x, raw, view)
-    return op, run_between(x, op, raw)
-
-
-def _scaled_by(x: Op, a: Floats, b: Floats) -> Op:
-    """Return a x + b with the finest factors that 32 bits allow; a power of two is exact."""
-    frac, magnitude = x.type.scalar_frac, x.type.magnitude
-    largest = float(np.abs(a).max())
-    mantissa, exponent = np.frexp(largest)
-    plain = mantissa == 0.5 and np.all(np.abs(a) == largest)
-    finest = 1 - int(exponent) if plain else frac_for(largest, _FACTOR)
-    room = 2.0**31 - 1
-    while True:
-        factor = np.floor(np.ldexp(a, finest) + 0.5)
-        offset = np.floor(np.ldexp(b, frac + finest) + 0.5)
-        if np.all(np.abs(factor) * magnitude + np.abs(offset) < room):
-            break
-        if plain:  # the constant leaves x less than its bits
-            x = _narrowed(x, frac - 1, -_WIDEST, _WIDEST)
-            frac, magnitude = x.type.scalar_frac, x.type.magnitude
-        else:
-            finest -= 1
-    return Scale(x, factor.astype(np.int64), offset.astype(np.int64), frac + finest)
-
-
-def _narrowed(x: Op, frac: int, lo: int, hi: int) -> Op:
-    """Return x on another grid and within bounds; x itself where it is so already.
-
-    What narrowed it before is replaced, so that it is rounded once.
-    """
-    t = x.type
-    shift = t.scalar_frac - frac
-    if shift == 0 and t.lowest >= lo and t.highest <= hi:
-        return x
-    if isinstance(x, Narrow) and shift >= 0 and np.ndim(x.shift) == 0:
-        ends = (int(rshift(end, shift)) for end in (x.type.lowest, x.type.highest))
-        return Narrow(x.x, x.shift + shift, *np.clip(list(ends), lo, hi).tolist())
-    return Narrow(x, shift, lo, hi)
-
-
-def _aligned(a: tuple[Op, IntArray], b: tuple[Op, IntArray]) -> tuple[Op, Op]:
-    """Bring two operands to one grid on which either has 15 bits, so that their sum has 16."""
-    reach = max(float(np.abs(x.type.to_float(raw)).max(initial=0)) for x, raw in (a, b))
-    frac = min(a[0].type.scalar_frac, b[0].type.scalar_frac, frac_for(reach, _SUMMAND))
-    return _narrowed(a[0], frac, -_SUMMAND, _SUMMAND), _narrowed(b[0], frac, -_SUMMAND, _SUMMAND)
-
-
-def _returned(result: Op, state: Op) -> Op:
-    """Give a result the format of the state it replaces."""
-    t = state.type
-    return _narrowed(result, t.scalar_frac, t.lowest, t.highest)
-
-
-def chosen(reads: Sequence[_Value], stage: Stage, node: Chosen, fmt: AffineFormat) -> Op:
+def chosen(reads: Sequence[Value], stage: Stage, node: Chosen, fmt: AffineFormat) -> Op:
     """Return the product with one of several matrices, which share grid and width of the sum."""
     (x, raw), index = reads[0], operand(*reads[1], stage.views[1])
     n_choices, n_outputs, n_inputs = node.weights.shape
@@ -463,86 +341,3 @@ def chosen(reads: Sequence[_Value], stage: Stage, node: Chosen, fmt: AffineForma
     assert isinstance(product, MatVec)
     parts = product.x, product.weights, product.bias, product.frac
     return ChosenMatVec(*parts, index, n_choices)
-
-
-# Distances and kernels ---------------------------------------------------------------------------
-
-
-def squared_distance(
-    x: Op, raw: IntArray, node: SquaredDistance, reach: float, fmt: DistanceFormat
-) -> Op:
-    """Return the ops of ‖x - p_j‖²; differences of `reach` and more may saturate."""
-    points = node.points
-    seen = float(np.abs(x.type.to_float(raw)).max(initial=0))
-    farthest = float(np.abs(points).max())
-    largest = 127 if fmt.difference_bits == 8 else isqrt((2**31 - 1) // points.shape[1]) - 1
-    wanted = min(reach, 2 * max(farthest, seen))  # no difference that matters is larger
-    x = _narrow_for_distance(x, min(seen, farthest + reach), wanted, largest, fmt)
-    frac = x.type.scalar_frac
-    point_frac = min(frac, grid(points, fmt.point_bits) if node.grid is None else node.grid)
-    point_limit = 2 ** (fmt.point_bits - 1) - 1
-    rounded = to_raw(points, point_frac, -point_limit, point_limit)
-    return SquaredDistanceOp(x, rounded, frac - point_frac, largest)
-
-
-def _narrow_for_distance(
-    x: Op, seen: float, wanted: float, largest: int, fmt: DistanceFormat
-) -> Op:
-    """Put x on a grid on which it has its bits and differences have theirs."""
-    limit = 2 ** (fmt.vector_bits - 1) - 1
-    frac = min(x.type.scalar_frac, frac_for(seen, limit), frac_for(wanted, largest))
-    if frac == x.type.scalar_frac and x.type.magnitude <= limit:
-        return x
-    return Narrow(x, x.type.scalar_frac - frac, -limit, limit)
-
-
-def decay(x: Op, node: Decay, fmt: DecayFormat) -> Op:
-    """Return a table of exp(-rate · d) that ends where the kernel rounds to nothing.
-
-    An entry stands for the middle of its interval, or for its end where it is interpolated.
-    """
-    frac, top = (8, 255) if fmt.bits == 8 else (15, 32767)
-    end = np.log(2.0 * 2**frac) / node.rate
-    x_frac = x.type.scalar_frac
-    domain = min(int(np.ceil(np.ldexp(end, x_frac))), x.type.highest)
-    shift = max(0, (max(1, domain) // EXP_TABLE_BYTES).bit_length())
-    n = (domain >> shift) + 1
-    width = np.ldexp(1.0, shift)
-    if not fmt.interpolate:
-        middle = np.ldexp((np.arange(n) + 0.5) * width - 0.5, -x_frac)
-        values = to_raw(np.exp(-node.rate * middle), frac, 0, top)
-        ends_in_nothing = [0] if n << shift <= x.type.highest else []
-        return Lookup(x, np.append(values, ends_in_nothing).astype(np.int64), 0, shift, frac)
-    ends = np.ldexp(np.arange(n + 1) * width, -x_frac)
-    values = to_raw(np.exp(-node.rate * ends), frac, 0, top)
-    return Interpolate(x, values, shift, frac)
-
-
-def range_of(X: NDArray[Any], declared: tuple[float, float] | None) -> InputRange:
-    """Decide whether features are whole numbers, and of which C type."""
-    has_missing = bool(np.isnan(X).any())
-    X = np.nan_to_num(X)
-    extent = np.abs(X).max(axis=0, initial=0).astype(np.float64)
-    whole = X.dtype.kind in "iub" or bool(np.all(np.floor(X) == X))
-    if not whole or extent.max(initial=0) >= 2**22:
-        reach = np.maximum(extent, np.abs(declared).max()) if declared else extent
-        return InputRange(None, reach, has_missing)
-    if declared is not None:
-        lo, hi = int(np.floor(declared[0])), int(np.ceil(declared[1]))
-        if not -(2**31) <= lo <= hi < 2**31:
-            raise ValueError(
-                "The 'input_range' parameter of compile must lie within 32 bits where features "
-                f"are whole numbers. Got {declared} instead."
-            )
-    elif X.dtype.itemsize <= 2 and X.dtype.kind in "iu":
-        return InputRange(f"{X.dtype.name}_t", extent)
-    else:
-        lo, hi = _with_spare_bit(int(X.min(initial=0)), int(X.max(initial=0)))
-    if has_missing:  # the lowest value of a signed type says so
-        lo = min(lo, 0) - 1
-    return InputRange(storage_ctype(lo, hi), extent, has_missing)
-
-
-def _with_spare_bit(lo: int, hi: int) -> tuple[int, int]:
-    top = (1 << max(abs(lo), abs(hi)).bit_length() + 1) - 1
-    return (-top - 1 if lo < 0 else 0), top

@@ -19,8 +19,9 @@ from sklearn.utils.validation import check_is_fitted
 import tinyml.codegen.lower_sklearn
 import tinyml.estimators  # noqa: F401  importing both registers every lowering
 from tinyml.base import blas_single_thread
-from tinyml.codegen.builder import Builder, range_of
+from tinyml.codegen.builder import Builder
 from tinyml.codegen.graph import Graph, as_numeric, check_names, relative_error
+from tinyml.codegen.inputs import range_of
 from tinyml.codegen.lower import describe, final_step, lowered
 from tinyml.codegen.program import N_SELFTEST_ROWS, Agreement, Program
 

@@ -21,15 +21,13 @@ from tinyml.codegen.graph import (
     Decay,
     Floats,
     Forest,
-    Frame,
     Graph,
-    Held,
     Node,
-    Scan,
     SquaredDistance,
     Step,
     Take,
 )
+from tinyml.codegen.sequences import Frame, Held, Scan
 
 _CLIPS = ("min", "max")
 

@@ -210,8 +210,7 @@ class Program:
         scores : ndarray of int64, shape (n_samples, n_outputs)
             Exactly what ``<name>_scores`` writes; score k in units of ``2**-output_fracs[k]``.
         """
-        raw = np.asarray(self._raw(raw), dtype=np.int64)
-        return evaluate([self.scores], {self.input: raw})[0]
+        return evaluate([self.scores], {self.input: self._raw(raw)})[0]
 
     def run_steps(self, raw: Any) -> IntArray:
         """Execute the program on raw sequences; return the scores after every time step.
@@ -233,8 +232,7 @@ class Program:
         """
         if self.recurrence is None:
             raise AttributeError(f"{self.description} reads no sequences step by step.")
-        raw = np.asarray(self._raw(raw), dtype=np.int64)
-        states = self.recurrence.steps(raw)
+        states = self.recurrence.steps(self._raw(raw))
         scores = [evaluate([self.scores], {self.recurrence: state})[0] for state in states]
         return np.stack(scores, axis=1)
 
@@ -249,14 +247,13 @@ class Program:
         -------
         decisions : ndarray of int64, shape (n_samples,)
         """
-        return self.head_op.run(scores)[:, 0]
+        return np.asarray(self.head_op.run(scores)[:, 0])
 
-    def _raw(self, raw: Any) -> NDArray[Any]:
-        raw = self._rows(raw)
-        t = self.input.type
-        if raw.dtype.kind not in "iu" or np.any((raw < t.lowest) | (raw > t.highest)):
+    def _raw(self, raw: Any) -> IntArray:
+        rows, t = self._rows(raw), self.input.type
+        if rows.dtype.kind not in "iu" or np.any((rows < t.lowest) | (rows > t.highest)):
             raise ValueError(f"The 'raw' parameter of run must hold integers of type {t.ctype}.")
-        return raw
+        return np.asarray(rows, dtype=np.int64)
 
     def _rows(self, X: Any) -> NDArray[Any]:
         check_names(X, self.feature_names)

@@ -370,7 +370,7 @@ def _sizes(avr: AvrBuild, driver: Driver) -> Figures:
         elf, why = error.sizes, str(error)
     if elf is None:
         return Figures(flags=str(flags), why=why)
-    empty = _empty_firmware(board, flags, type(driver), driver.model.interface)
+    empty = _empty_firmware(board, flags, isinstance(driver, ByStep), driver.model.interface)
     too_much = _excess("flash", elf.flash, board.flash, board)
     too_much = too_much or _excess("RAM", elf.static_ram, board.ram, board)
     return Figures(
@@ -386,12 +386,13 @@ def _sizes(avr: AvrBuild, driver: Driver) -> Figures:
 def _empty_firmware(
     board: Board,
     flags: Flags,
-    way: type[Driver],
+    in_steps: bool,
     interface: tuple[str, str, str | None, int, int, int, int],
 ) -> Elf:
     """The same firmware around a model that does nothing."""
     with AvrBuild(board, flags) as avr:
-        return build_minimal(avr, way(CModel("model", {}, *interface).empty("model")))
+        model = CModel("model", {}, *interface).empty("model")
+        return build_minimal(avr, ByStep(model) if in_steps else ByRow(model))
 
 
 def _simulate(avr: AvrBuild, job: Job) -> Run:
@@ -408,9 +409,8 @@ def _simulate(avr: AvrBuild, job: Job) -> Run:
 
 
 def _compare(run: Run, job: Job, flags: Flags) -> None:
-    has_decisions = run.decisions is not None and job.decisions is not None
     pairs = [] if run.scores is None else [("scores", run.scores, job.scores)]
-    if has_decisions:
+    if run.decisions is not None and job.decisions is not None:
         pairs.append(("predict", run.decisions[job.asks], job.decisions[job.asks]))
     for what, seen, wanted in pairs:
         if np.array_equal(seen, wanted):

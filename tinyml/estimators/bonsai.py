@@ -16,8 +16,9 @@ from numba import njit
 from sklearn.utils.validation import check_is_fitted
 
 from ..base import Interval, StrOptions, _fit_context, blas_single_thread
-from ..codegen.graph import Affine, Child, Chosen, Graph, Held, Node, Scan, State
+from ..codegen.graph import Affine, Child, Chosen, Graph, Node
 from ..codegen.lower import lower
+from ..codegen.sequences import Held, Scan, State
 from ..codegen.storage import max_nonzero, paper_bytes, smallest_bytes, table_bytes
 from ..training import losses, preparation
 from ..training.optimizers import views

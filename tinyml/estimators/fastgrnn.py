@@ -18,16 +18,9 @@ from scipy.special import expit
 from sklearn.utils.validation import check_is_fitted
 
 from ..base import Interval, StrOptions, _fit_context, blas_single_thread
-from ..codegen.graph import (
-    Affine,
-    Graph,
-    Node,
-    Scan,
-    State,
-    frame_of,
-    steps_before_end,
-)
+from ..codegen.graph import Affine, Graph, Node
 from ..codegen.lower import lower
+from ..codegen.sequences import Scan, State, frame_of, steps_before_end
 from ..codegen.storage import paper_bytes, smallest_bytes, table_bytes
 from ..training import losses, preparation
 from ..training import recurrence as cells
