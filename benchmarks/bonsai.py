@@ -28,6 +28,7 @@ LARGEST_SELECTION = 15000
 
 # (data set, bytes by the rule of the paper) -> components, depth, tree density, noise, loss
 CHOSEN = {
+    ("usps10-2", 2016): ((8, 2, 1.0), 0.5, "hinge"),  # as below, in 512 bytes of 8-bit tables
     ("usps10-2", 2048): ((8, 2, 1.0), 0.5, "hinge"),
     ("usps10", 7544): ((14, 1, 1.0), 0.7, "hinge"),
     ("usps10", 32464): ((20, 2, 1.0), 0.9, "hinge"),
