@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
-GUIDE = ROOT / "docs" / "grid_search.md"
+GUIDES = ROOT / "docs"
 
 PRINTED = {
     "arduino_library.py": r"0\.9\d+ in float, 0\.9\d+ on the chip\n(.*\n)*src/digits\.c ",
@@ -50,11 +50,23 @@ def test_example_is_short(path):
     assert len(path.read_text().splitlines()) < (30 if path.stem == "grid_search" else 60)
 
 
+def run_guide(name, folder):
+    text = (GUIDES / name).read_text()
+    return run(["-c", "\n".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL))], folder)
+
+
 @pytest.mark.slow
 @pytest.mark.device
-def test_guide(tmp_path):
-    code = "\n".join(re.findall(r"```python\n(.*?)```", GUIDE.read_text(), re.DOTALL))
-    printed = run(["-c", code], tmp_path)
+def test_guide_to_sequences(tmp_path):
+    printed = run_guide("sequences.md", tmp_path)
+    assert re.search(r"0\.9\d+ in float, 0\.9\d+ in integers(.*\n)*.*20 of 20", printed)
+    assert (tmp_path / "firmware" / "digits" / "library.properties").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.device
+def test_guide_to_searches(tmp_path):
+    printed = run_guide("grid_search.md", tmp_path)
     assert "FixedPointClassifier must be outermost" in printed
     assert re.search(r"16 bits: 0\.9\d+, \d+ B, \d", printed)
     assert (tmp_path / "firmware" / "digits" / "library.properties").exists()

@@ -25,7 +25,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import tinyml
 from tinyml.device import ToolNotFound, measure, simulate, toolchain
-from tinyml.estimators import ProtoNNClassifier
+from tinyml.estimators import FastGRNNClassifier, ProtoNNClassifier
 from tinyml.model_selection import (
     DoesNotFit,
     FixedPointClassifier,
@@ -482,3 +482,42 @@ def test_board_scoring_says_what_it_needs(iris):
         board_scoring("due")
     with pytest.raises(NotFittedError):
         board_scoring("uno")(FixedPointClassifier(LINEAR), *iris)
+
+
+# --- sequences --------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def ragged():
+    """Digits as eight steps of eight channels, of which a third end after five."""
+    X, y = load_digits(return_X_y=True)
+    X[::3, 40:] = np.nan
+    return X, y
+
+
+def recurrent(**parameters):
+    return FixedPointClassifier(
+        FastGRNNClassifier(6, n_channels=8, max_iter=5, random_state=0), bits=8, **parameters
+    )
+
+
+def test_sequences_may_end_and_have_three_dimensions(ragged):
+    X, y = ragged
+    a, b = recurrent().fit(X, y), recurrent().fit(X.reshape(-1, 8, 8), y)
+    np.testing.assert_array_equal(a.predict(X), b.predict(X.reshape(-1, 8, 8)))
+
+
+def test_other_models_still_refuse_what_is_missing(ragged):
+    with pytest.raises(ValueError, match="contains NaN"):
+        FixedPointClassifier(LogisticRegression()).fit(*ragged)
+
+
+@pytest.mark.device
+def test_limits_of_sequences_are_those_of_a_step(ragged):
+    X, y = ragged
+    report = recurrent(board="uno").fit(X, y).report_
+    assert report.n_steps < 8
+    assert report.ram < 300
+    assert recurrent(board="uno", ms=1.5 * report.ms).fit(X, y).report_.ms == report.ms
+    with pytest.raises(DoesNotFit, match="ms"):
+        recurrent(board="uno", ms=report.ms / 2).fit(X, y)

@@ -1,11 +1,13 @@
 """What every estimator shares, and the one place that touches scikit-learn's private modules."""
 
 from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from scipy.special import expit, softmax
 from sklearn.base import ClassifierMixin, _fit_context
+from sklearn.pipeline import Pipeline
+from sklearn.utils import get_tags
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import _check_sample_weight
@@ -17,7 +19,9 @@ __all__ = [
     "StrOptions",
     "_check_sample_weight",
     "_fit_context",
+    "allows_nan",
     "blas_single_thread",
+    "flattened",
     "progress",
 ]
 
@@ -37,6 +41,18 @@ def progress(items: Iterable[T], description: str, *, verbose: bool | int) -> It
     from rich.progress import track
 
     return iter(track(items, description, console=Console(stderr=True)))
+
+
+def flattened(X: Any) -> Any:
+    """Sequences (n_samples, n_steps, n_channels) as rows, time-major; others as they are."""
+    return np.reshape(X, (len(X), -1)) if getattr(X, "ndim", 2) == 3 else X
+
+
+def allows_nan(model: Any) -> bool:
+    """Whether a model knows what NaN means; a pipeline does not say so of its steps."""
+    if isinstance(model, Pipeline):
+        return all(allows_nan(s) for _, s in model.steps if s is not None and s != "passthrough")
+    return bool(get_tags(model).input_tags.allow_nan)
 
 
 def _gives_probabilities(estimator):

@@ -29,7 +29,14 @@ from sklearn.utils.metadata_routing import UNUSED, MetadataRouter, MethodMapping
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter, validate_data
 
-from .base import Interval, StrOptions, _check_sample_weight, _fit_context
+from .base import (
+    Interval,
+    StrOptions,
+    _check_sample_weight,
+    _fit_context,
+    allows_nan,
+    flattened,
+)
 from .codegen.compile import compile
 from .device.boards import Board, get_board
 from .device.measure import measure
@@ -226,7 +233,7 @@ class _FixedPoint(MetaEstimatorMixin, BaseEstimator):
         """
         self._check_place()
         board, limits = self._settings()
-        rows, weights = validate_data(self, X, dtype="numeric"), None
+        rows, weights = self._checked(X), None
         if sample_weight is not None:
             weights = _check_sample_weight(sample_weight, rows)
         fit_params = self._routed(sample_weight, fit_params)
@@ -336,7 +343,12 @@ class _FixedPoint(MetaEstimatorMixin, BaseEstimator):
 
     def _validated(self, X):
         check_is_fitted(self)
-        return validate_data(self, X, reset=False, dtype="numeric")
+        return self._checked(X, reset=False)
+
+    def _checked(self, X, **parameters):
+        missing = "allow-nan" if allows_nan(self.estimator) else True
+        parameters |= {"dtype": "numeric", "ensure_all_finite": missing}
+        return validate_data(self, flattened(X), **parameters)
 
     def get_metadata_routing(self):
         """Get metadata routing of this object.
@@ -353,7 +365,8 @@ class _FixedPoint(MetaEstimatorMixin, BaseEstimator):
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         inner = get_tags(self.estimator)
-        # Programs read dense rows of finite numbers.
+        # Programs read dense rows.
+        tags.input_tags.allow_nan = allows_nan(self.estimator)
         tags.input_tags.positive_only = inner.input_tags.positive_only
         tags.target_tags.positive_only = inner.target_tags.positive_only
         tags.non_deterministic = inner.non_deterministic

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from joblib import Parallel, delayed
 from sklearn.datasets import load_diabetes, load_digits, make_blobs, make_moons
 from sklearn.model_selection import train_test_split
-from sklearn.utils.estimator_checks import estimator_checks_generator
 
 from tinyml.codegen.storage import table_bytes
 from tinyml.estimators import bonsai
@@ -439,20 +438,3 @@ def test_nan_and_infinity_are_refused(small, value):
     X[0, 0] = value
     with pytest.raises(ValueError, match="contains"):
         quick().fit(X, small[1])
-
-
-# --- scikit-learn -----------------------------------------------------------------------------
-
-DRAWN = "rows are drawn in random batches: equivalent in expectation, tested above"
-CHECKS = [
-    pytest.param(estimator, check, id=f"{type(estimator).__name__}-{check.func.__name__}")
-    for model in (BonsaiClassifier(max_iter=20), BonsaiRegressor(max_iter=20))
-    for estimator, check in estimator_checks_generator(model, mark=None)
-]
-
-
-@pytest.mark.parametrize(("estimator", "check"), CHECKS)
-def test_estimator_checks(estimator, check):
-    if check.func.__name__.startswith("check_sample_weight_equivalence"):
-        pytest.xfail(DRAWN)
-    check(estimator)

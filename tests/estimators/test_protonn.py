@@ -12,7 +12,6 @@ from sklearn.datasets import load_diabetes, load_digits, make_blobs, make_moons
 from sklearn.model_selection import train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils.estimator_checks import estimator_checks_generator
 
 from tinyml.codegen.storage import EXP_TABLE_BYTES, paper_bytes, table_bytes
 from tinyml.estimators import ProtoNNClassifier, ProtoNNRegressor, protonn
@@ -452,20 +451,3 @@ def test_nan_and_infinity_are_refused(small, value):
 def test_two_targets_are_refused(small, model):
     with pytest.raises(ValueError, match="y should be a 1d array"):
         model.fit(small[0], np.column_stack([small[1], small[1]]))
-
-
-# --- scikit-learn -----------------------------------------------------------------------------
-
-DRAWN = "rows are drawn in random batches: equivalent in expectation, tested above"
-CHECKS = [
-    pytest.param(estimator, check, id=f"{type(estimator).__name__}-{check.func.__name__}")
-    for model in (ProtoNNClassifier(max_iter=20), ProtoNNRegressor(max_iter=20))
-    for estimator, check in estimator_checks_generator(model, mark=None)
-]
-
-
-@pytest.mark.parametrize(("estimator", "check"), CHECKS)
-def test_estimator_checks(estimator, check):
-    if check.func.__name__.startswith("check_sample_weight_equivalence"):
-        pytest.xfail(DRAWN)
-    check(estimator)

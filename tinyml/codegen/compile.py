@@ -13,12 +13,11 @@ from scipy.sparse import issparse
 from sklearn.base import is_classifier
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import Pipeline
-from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted
 
 import tinyml.codegen.lower_sklearn
 import tinyml.estimators  # noqa: F401  importing both registers every lowering
-from tinyml.base import blas_single_thread
+from tinyml.base import allows_nan, blas_single_thread, flattened
 from tinyml.codegen.builder import Builder
 from tinyml.codegen.graph import Graph, as_numeric, check_names, relative_error
 from tinyml.codegen.inputs import range_of
@@ -128,8 +127,7 @@ def _calibration_rows(model: Any, X: Any) -> NDArray[Any]:
         raise TypeError("The 'X' parameter of compile must be dense. Got a sparse matrix instead.")
     check_names(X, getattr(model, "feature_names_in_", None))
     X = X.to_numpy() if hasattr(X, "to_numpy") else np.asarray(X)
-    if X.ndim == 3:  # sequences, time-major
-        X = X.reshape(len(X), -1)
+    X = flattened(X)
     if X.ndim != 2 or not len(X):
         raise ValueError(
             "The 'X' parameter of compile must be an array of shape (n_samples, n_features) with "
@@ -142,7 +140,7 @@ def _calibration_rows(model: Any, X: Any) -> NDArray[Any]:
             f"The 'X' parameter of compile must have the {expected} features that the "
             f"{type(model).__name__} was fitted on. Got {X.shape[1]} instead."
         )
-    if X.dtype.kind == "f" and not np.all(np.isfinite(X) | (_allows_nan(model) & np.isnan(X))):
+    if X.dtype.kind == "f" and not np.all(np.isfinite(X) | (allows_nan(model) & np.isnan(X))):
         raise ValueError("The 'X' parameter of compile must be finite. Got NaN or infinity in it.")
     return np.asarray(X[:: -(-len(X) // _MOST_ROWS)])
 
@@ -152,13 +150,6 @@ def _n_features(model: Any) -> int | None:
     while isinstance(model, Pipeline):
         model = next((s for _, s in model.steps if s is not None and s != "passthrough"), None)
     return getattr(model, "n_features_in_", None)
-
-
-def _allows_nan(model: Any) -> bool:
-    """Whether a model knows what NaN means; a pipeline does not say so of its steps."""
-    if isinstance(model, Pipeline):
-        return all(_allows_nan(s) for _, s in model.steps if s is not None and s != "passthrough")
-    return bool(get_tags(model).input_tags.allow_nan)
 
 
 def _check_board(program: Program, board: Any) -> None:

@@ -1,18 +1,16 @@
 """How sequences lie in rows: time-major, all channels of a step together."""
 
-import numpy as np
+from ..base import flattened
 
 
-def flattened(X, n_channels):
+def as_rows(X, n_channels):
     """Rows of shape (n_samples, n_steps * n_channels) from arrays of two or three dimensions."""
-    if getattr(X, "ndim", 2) != 3:
-        return X
-    if X.shape[2] != n_channels:
+    if getattr(X, "ndim", 2) == 3 and X.shape[2] != n_channels:
         raise ValueError(
             f"Sequences of three dimensions must have n_channels={n_channels} in the last. "
             f"Got shape {X.shape} instead."
         )
-    return np.reshape(X, (len(X), -1))
+    return flattened(X)
 
 
 def n_steps(X, n_channels):

@@ -26,7 +26,7 @@ from ..training import losses, preparation
 from ..training import recurrence as cells
 from ..training.optimizers import views
 from ..training.quantisation import FoldedGrid
-from ._sequences import flattened, n_steps
+from ._sequences import as_rows, n_steps
 from ._trained import GradientTrained, TrainedClassifier, TrainedRegressor
 
 N_GATES = {"fastgrnn": 1, "fastrnn": 1, "gru": 3}  # how often W and U have n_hidden rows
@@ -277,7 +277,7 @@ class _FastGRNN(GradientTrained):
     _finite = "allow-nan"
 
     def _rows(self, X):
-        return flattened(X, self.n_channels)
+        return as_rows(X, self.n_channels)
 
     def _fit_model(self, X, y, weights, loss, n_outputs, unit=1.0, intercept=0.0):
         """Train on standardised channels and fold the standardisation into the result.

@@ -10,7 +10,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from ..base import Interval, _fit_context
 from ..codegen.graph import Graph, Node
 from ..codegen.lower import lower
-from ._sequences import flattened, n_steps
+from ._sequences import as_rows, n_steps
 
 
 class SequenceScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
@@ -102,7 +102,7 @@ class SequenceScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
     def _checked(self, X, **parameters):
         parameters |= {"dtype": [np.float64, np.float32], "ensure_all_finite": "allow-nan"}
-        return validate_data(self, flattened(X, self.n_channels), **parameters)
+        return validate_data(self, as_rows(X, self.n_channels), **parameters)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
