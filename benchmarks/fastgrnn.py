@@ -28,6 +28,7 @@ N_HIDDEN = {"fastgrnn": 32, "fastrnn": 32, "gru": 17}  # at most 7728 bytes by t
 # (data set, cell) -> noise on every number, noise on each channel of a sequence
 CHOSEN = {
     ("usps10", "fastgrnn"): (0.5, 0.2),
+    ("dsa19", "fastgrnn"): (0.1, 1.0),
 }
 GRIDS = {
     "usps10": ((0.3, 0.5, 0.7), (0.0, 0.2)),

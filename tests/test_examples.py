@@ -15,7 +15,8 @@ GUIDES = ROOT / "docs"
 PRINTED = {
     "arduino_library.py": r"0\.9\d+ in float, 0\.9\d+ on the chip\n(.*\n)*src/digits\.c ",
     "grid_search.py": r"6000: .*nan.*\n0\.9\d+ of the held-out rows(.*\n)*.*32 of 32",
-    "plot_accuracy_against_bytes.py": r"(.* B: .* % in float, .* % on the chip\n){7}wrote ",
+    "plot_accuracy_against_bytes.py": r"(.* B: \d+\.\d % on the chip\n){12}wrote ",
+    "plot_accuracy_over_time.py": r"(.* ms a step on the Uno: 9\d\.\d % after .*\n){3}wrote ",
 }
 
 

@@ -79,15 +79,16 @@ class _Sizing(NamedTuple):
     def pairs(self):
         """Numbers of components and depths to choose from, the plainest last.
 
-        A tree of depth 1, 2 or 3 pays only in 4, 8 or 16 dimensions, or in as many as there are:
-        of less room a wider space makes more.
+        A tree of depth 1, 2 or 3 pays only in 7, 14 or 28 dimensions, of one output in 4, 8 or 16,
+        or in as many as there are: of less room a wider space makes more. These numbers did best
+        in cross-validation on digits, usps, letter and magic_gamma.
         """
-        most = self.n_features + 1
+        most, first = self.n_features + 1, 4 if self.n_outputs == 1 else 7
         widths = range(min(28, most), 0, -1)
         if self.n_components is not None:
             widths = [min(self.n_components, most)]
         for depth in (3, 2, 1, 0) if self.depth is None else (self.depth,):
-            least = 1 if depth in (0, self.depth) else min(2 ** (depth + 1), most)
+            least = 1 if depth in (0, self.depth) else min(first * 2 ** (depth - 1), most)
             yield from ((width, depth) for width in widths if width >= least)
 
     def least(self, n_components):
