@@ -45,7 +45,9 @@ def progress(items: Iterable[T], description: str, *, verbose: bool | int) -> It
 
 def flattened(X: Any) -> Any:
     """Sequences (n_samples, n_steps, n_channels) as rows, time-major; others as they are."""
-    return np.reshape(X, (len(X), -1)) if getattr(X, "ndim", 2) == 3 else X
+    if getattr(X, "ndim", 2) != 3:
+        return X
+    return np.reshape(X, (len(X), X.shape[1] * X.shape[2]))
 
 
 def allows_nan(model: Any) -> bool:

@@ -18,7 +18,7 @@ from tinyml.codegen.storage import paper_bytes, table_bytes
 from tinyml.estimators import FastGRNNClassifier, FastGRNNRegressor, SequenceScaler, fastgrnn
 from tinyml.training import losses
 
-CELLS = sorted(fastgrnn.N_GATES)
+CELLS = sorted(fastgrnn.N_BLOCKS)
 STEP = {cell: getattr(naive, f"{cell}_step") for cell in CELLS}
 
 

@@ -47,6 +47,7 @@ from tinyml.codegen.ops import (
     Local,
     MatVec,
     Mul,
+    Narrow,
     Op,
     Scan,
     TreeWalk,
@@ -54,7 +55,7 @@ from tinyml.codegen.ops import (
 from tinyml.codegen.ops import Child as ChildOp
 from tinyml.codegen.ops.scan import evaluate
 from tinyml.codegen.products import AffineFormat, affine, narrow_together
-from tinyml.codegen.sequences import Frame, Held, State
+from tinyml.codegen.sequences import Frame, Held, State, steps_before_end
 from tinyml.codegen.sequences import Scan as ScanNode
 
 _MAX_EXPONENT = 100  # of an input's power of two, well inside single precision
@@ -110,6 +111,7 @@ class Builder:
     input_range: InputRange
     votes: bool
     _cache: dict[tuple[int, ...], _Built] = field(default_factory=dict)
+    _narrowed: dict[tuple[Any, ...], Op] = field(default_factory=dict)
     _outside: dict[Op, Value] = field(default_factory=dict)  # what a held local stands for
 
     def __post_init__(self) -> None:
@@ -119,7 +121,7 @@ class Builder:
         """
         self.stages = fold(self.graph)
         longest = max((s.n_steps for s in self._scans if s.frame is not None), default=1)
-        self.X = self.X[:: 1 + len(self.X) * longest // _MOST_STEPS]
+        self.X = self._with_a_step(self.X)[:: 1 + len(self.X) * longest // _MOST_STEPS]
         self.values = self.graph.values(self.X)
         self._exponents: IntArray | None = None
         last = self.stages[-1].node
@@ -174,16 +176,45 @@ class Builder:
         n = self.X.shape[1]
         ctype = self.input_range.ctype
         if ctype is not None:
-            return Input(n, 0, ctype, self._missing(ctype, self.input_range.has_missing))
+            return Input(n, 0, ctype, self._missing(ctype, self.input_range.has_gaps))
         ctype = f"int{INPUT_LADDER[level]}_t"
         limit = min(ctype_range(ctype)[1], LARGEST_INPUT)
         frac = [frac_for(float(e), limit) for e in self._extent()]
         limited = np.clip(np.array(frac, dtype=np.int64), -_MAX_EXPONENT, _MAX_EXPONENT)
+        if np.ptp(limited) == 1 and self._wants_one_scale:
+            limited[:] = limited.min()
         return Input(n, limited, ctype, self._missing(ctype, True))
+
+    @property
+    def _wants_one_scale(self) -> bool:
+        """Whether weights on one grid alone read the input: with one scale it needs no shifts."""
+        inputs = {k for k, stage in enumerate(self.stages) if isinstance(stage.node, Frame)} | {-1}
+        readers = [s for s in self.stages if inputs & {*s.sources} and s.views]
+        weights = [s for s in readers if not isinstance(s.node, Frame | ScanNode)]
+        return all(
+            isinstance(s.node, Affine)
+            and s.node.grid is not None
+            and np.ptp(s.node.grid) == 0
+            and not s.views[0].steps
+            for s in weights
+        )
 
     def _missing(self, ctype: str, has_room: bool) -> int | None:
         """Return the value that ends a sequence, where there are sequences and room for it."""
         return ctype_range(ctype)[0] if has_room and self._frame_width else None
+
+    def _with_a_step(self, X: NDArray[Any]) -> NDArray[Any]:
+        """Return the rows that say something of ranges: no sequences without a time step."""
+        width = self._frame_width
+        if not width:
+            return X
+        kept = X[steps_before_end(X, width) > 0]
+        if not len(kept):
+            raise ValueError(
+                "The 'X' parameter of compile must hold sequences with a time step. Got none among "
+                "those that ranges are taken from."
+            )
+        return kept
 
     @property
     def _frame_width(self) -> int:
@@ -214,7 +245,8 @@ class Builder:
     def _lower(self, reads: Sequence[Value], stage: Stage, fmt: Any, position: int) -> Op:
         node, ((x, raw), *_) = stage.node, reads
         if isinstance(node, Affine):
-            return affine(x, raw, stage.views[0], node.weights, node.bias, fmt, node.grid)
+            parts = stage.views[0], node.weights, node.bias, fmt, node.grid
+            return self._shared(affine(x, raw, *parts))
         if isinstance(node, Chosen):
             return chosen(reads, stage, node, fmt)
         if isinstance(node, SquaredDistance):
@@ -230,6 +262,16 @@ class Builder:
             return Mul(operand(*a, view_a), operand(*b, view_b))
         assert isinstance(node, Sum)
         return Add(*aligned(seen_as(*a, view_a), seen_as(*b, view_b)))
+
+    def _shared(self, product: Op) -> Op:
+        """Let a product read what another one has narrowed in the same way."""
+        assert isinstance(product, MatVec)
+        x = product.x
+        if not isinstance(x, Narrow):
+            return product
+        key = id(x.x), *(np.asarray(part).tobytes() for part in (x.shift, x.lo, x.hi))
+        first = self._narrowed.setdefault(key, x)
+        return product if first is x else replace(product, x=first)
 
     # Repetition ----------------------------------------------------------------------------------
 

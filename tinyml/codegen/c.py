@@ -478,9 +478,15 @@ class Printer:
             self.line(f"return ({name}_input_t)whole;")
         functions = [table + one[0]]
         first = "quantize_step" if p.recurrence is not None else "quantize"
-        with self._function(heads[first]) as row, self.loop("k", p.n_channels) as k:
-            index = index_ctype(p.n_channels - 1)  # the loop's is wider where it counts to 256
-            self.line(f"x[{k}] = {name}_quantize_feature(({index}){k}, features[{k}]);")
+        with self._function(heads[first]) as row:
+            with self.loop("k", p.n_channels) as k:
+                index = index_ctype(p.n_channels - 1)  # the loop's is wider where it counts to 256
+                self.line(f"x[{k}] = {name}_quantize_feature(({index}){k}, features[{k}]);")
+            if p.recurrence is not None and missing is not None:
+                self.line(f"if ({name}_ended(x)) return;")
+                self.line("/* only a step that is nothing but NaN is missing */")
+                with self.loop("k", p.n_channels) as k:
+                    self.line(f"if (x[{k}] == {c_int(missing)}) x[{k}] = 0;")
         functions += row
         if p.recurrence is not None:
             with self._function(heads["quantize"]) as rows, self.loop("t", p.recurrence.n_steps):

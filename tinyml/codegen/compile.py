@@ -23,6 +23,7 @@ from tinyml.codegen.graph import Graph, as_numeric, check_names, relative_error
 from tinyml.codegen.inputs import range_of
 from tinyml.codegen.lower import describe, final_step, lowered
 from tinyml.codegen.program import N_SELFTEST_ROWS, Agreement, Program
+from tinyml.codegen.sequences import Scan
 
 _MOST_ROWS = 10_000
 _LARGEST_TABLE, _LARGEST_TABLES = 32_767, 60_000  # what the addresses of an AVR reach
@@ -88,8 +89,10 @@ def compile(
     X = _calibration_rows(model, X)
     declared = _declared_range(input_range)
     graph = lowered(model, X.shape[1])
+    has_gaps = bool(np.isnan(X).any()) or _may_end(graph)
+    X = X[:: -(-len(X) // _MOST_ROWS)]
     with blas_single_thread():  # the products are small, threads only wait for one another
-        program = _Compiler(model, graph, X, declared).compile(bits)
+        program = _Compiler(model, graph, X, declared, has_gaps).compile(bits)
     if board is not None:
         _check_board(program, board)
     return program
@@ -122,11 +125,12 @@ def _declared_range(input_range: Any) -> tuple[float, float] | None:
 
 
 def _calibration_rows(model: Any, X: Any) -> NDArray[Any]:
-    """Check X and thin it evenly to at most `_MOST_ROWS` rows."""
+    """Check X and bring it into two dimensions."""
     if issparse(X):
         raise TypeError("The 'X' parameter of compile must be dense. Got a sparse matrix instead.")
     check_names(X, getattr(model, "feature_names_in_", None))
     X = X.to_numpy() if hasattr(X, "to_numpy") else np.asarray(X)
+    _check_channels(model, X)
     X = flattened(X)
     if X.ndim != 2 or not len(X):
         raise ValueError(
@@ -142,7 +146,24 @@ def _calibration_rows(model: Any, X: Any) -> NDArray[Any]:
         )
     if X.dtype.kind == "f" and not np.all(np.isfinite(X) | (allows_nan(model) & np.isnan(X))):
         raise ValueError("The 'X' parameter of compile must be finite. Got NaN or infinity in it.")
-    return np.asarray(X[:: -(-len(X) // _MOST_ROWS)])
+    return np.asarray(X)
+
+
+def _check_channels(model: Any, X: NDArray[Any]) -> None:
+    """Refuse sequences of three dimensions whose last is not that of the model's time steps."""
+    expected = getattr(final_step(model), "n_channels", None)
+    if X.ndim == 3 and expected not in (None, X.shape[2]):
+        raise ValueError(
+            "The 'X' parameter of compile must have the time steps before the "
+            f"{expected} channels of the {type(final_step(model)).__name__}. "
+            f"Got shape {X.shape} instead."
+        )
+
+
+def _may_end(graph: Graph) -> bool:
+    """Whether the model has seen sequences that end early."""
+    scans = (node for node in graph.nodes() if isinstance(node, Scan))
+    return any(scan.frame is not None and scan.frame.may_end for scan in scans)
 
 
 def _n_features(model: Any) -> int | None:
@@ -198,7 +219,9 @@ class _Rows(NamedTuple):
 class _Compiler:
     """Searches the levels of a builder; the graph is lowered once."""
 
-    def __init__(self, model: Any, graph: Graph, X: NDArray[Any], declared: Any) -> None:
+    def __init__(
+        self, model: Any, graph: Graph, X: NDArray[Any], declared: Any, has_gaps: bool
+    ) -> None:
         self.model = model
         self.graph = graph
         is_held = np.arange(len(X)) % 5 == 4
@@ -207,7 +230,7 @@ class _Compiler:
         self.final = final_step(model)
         self.classes = self.final.classes_ if is_classifier(self.final) else None
         self.head = _head(self.classes, graph.scores.size)
-        self.input_range = range_of(X[~is_held], declared)
+        self.input_range = range_of(X[~is_held], declared, has_gaps=has_gaps)
         votes = self.classes is not None
         self.builder = Builder(graph, X[~is_held], self.input_range, votes)
 
@@ -239,7 +262,7 @@ class _Compiler:
         if added > 0 and beyond > 0:
             warnings.warn(
                 f"bits='auto' took the constants {beyond} bytes beyond the {allowed} that "
-                f"'max_bytes' of {type(self.final).__name__} allows; bits=8 keeps to it.",
+                f"'max_bytes' of {type(self.final).__name__} allows; bits=8 takes {added} less.",
                 stacklevel=5,
             )
 

@@ -156,8 +156,8 @@ def _contract(program: Program, name: str) -> str:
         f"{name}_scores(x, out) writes {n} scores from {program.n_features} features {unit}.",
         *([f"{name}_predict(x) returns {meaning}."] if program.has_predict else []),
         "Every value of the input type is legal. The functions read only their arguments and",
-        "constant tables, write only to `out`, never call themselves, allocate nothing, use no",
-        f"floating point (except {name}_quantize) and may be called from anywhere at any time.",
+        "constant tables, write only what these point to, never call themselves, allocate nothing,",
+        f"use no floating point (except {name}_quantize) and may be called from anywhere at any time.",
         f"A score s stands for s * 2^-{name.upper()}_{frac}.",
         *_streaming(program, name),
         "",
@@ -171,16 +171,19 @@ def _streaming(program: Program, name: str) -> list[str]:
     if program.recurrence is None:
         return []
     steps, channels = program.recurrence.n_steps, program.n_channels
+    result = "result(&s)" if program.has_predict else "result_scores(&s, out)"
     lines = [
         "",
         f"The features are {steps} time steps of {channels}. They need not be kept: after",
         f"{name}_reset(&s) call {name}_step(&s, x) for the {channels} features of each step as it",
-        f"comes, and {name}_result(&s) when an answer is wanted. The state s is yours,",
+        f"comes, and {name}_{result} when an answer is wanted. The state s is yours,",
         f"{program.state_bytes} bytes; there may be several at a time.",
     ]
     if program.input.missing is not None:
-        missing = program.input.missing
-        lines.append(f"A sequence ends before a step all of whose features are {missing} (NaN).")
+        lines += [
+            f"A sequence ends before a step all of whose features are {program.input.missing} (NaN),",
+            f"which {name}_ended(x) tells; {name}_step does not ask.",
+        ]
     return lines
 
 
@@ -229,16 +232,23 @@ def _properties(program: Program, name: str) -> str:
 
 
 def _keywords(program: Program, name: str) -> str:
-    functions = ["scores", "quantize", *(["predict"] if program.has_predict else [])]
+    functions = [
+        "scores",
+        "quantize",
+        "quantize_feature",
+        *(["predict"] if program.has_predict else []),
+    ]
     functions += ["label"] if program.classes is not None else []
-    types = ["input_t", "score_t"]
+    types, sizes = ["input_t", "score_t"], ["N_FEATURES", "N_OUTPUTS"]
     if program.recurrence is not None:
         functions += ["reset", "step", "result_scores", "quantize_step"]
         functions += ["result"] if program.has_predict else []
+        functions += ["ended"] if program.input.missing is not None else []
         types.append("state_t")
+        sizes += ["N_STEPS", "N_CHANNELS"]
     rows = [f"{name}_{f}\tKEYWORD2" for f in functions]
     rows += [f"{name}_{t}\tKEYWORD1" for t in types]
-    rows += [f"{name.upper()}_{c}\tLITERAL1" for c in ("N_FEATURES", "N_OUTPUTS")]
+    rows += [f"{name.upper()}_{c}\tLITERAL1" for c in sizes]
     return "\n".join(rows) + "\n"
 
 

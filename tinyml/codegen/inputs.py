@@ -11,17 +11,19 @@ from numpy.typing import NDArray
 from tinyml.codegen.fixed import storage_ctype
 from tinyml.codegen.graph import Floats
 
+_SMALLEST, _LARGEST = 1e-30, 1e30  # of the largest real feature
+
 
 @dataclass(frozen=True)
 class InputRange:
     """What is known of the raw features: whole numbers of a C type, or reals with their extent.
 
-    `has_missing` says whether some are NaN.
+    `has_gaps` says that a value is wanted for what is missing.
     """
 
     ctype: str | None
     extent: Floats
-    has_missing: bool = False
+    has_gaps: bool = False
 
     @property
     def is_whole(self) -> bool:
@@ -29,29 +31,47 @@ class InputRange:
         return self.ctype is not None
 
 
-def range_of(X: NDArray[Any], declared: tuple[float, float] | None) -> InputRange:
-    """Decide whether features are whole numbers, and of which C type."""
-    has_missing = bool(np.isnan(X).any())
-    X = np.nan_to_num(X)
-    extent = np.abs(X).max(axis=0, initial=0).astype(np.float64)
-    whole = X.dtype.kind in "iub" or bool(np.all(np.floor(X) == X))
+def range_of(
+    X: NDArray[Any], declared: tuple[float, float] | None, *, has_gaps: bool = False
+) -> InputRange:
+    """Decide whether features are whole numbers, and of which C type.
+
+    With `has_gaps` the lowest value of the type stays free, to say that something is missing.
+    """
+    whole = X.dtype.kind in "iub" or bool(np.all((np.floor(X) == X) | np.isnan(X)))
+    extent = np.abs(np.nan_to_num(np.asarray(X, dtype=np.float64))).max(axis=0, initial=0)
     if not whole or extent.max(initial=0) >= 2**22:
         reach = np.maximum(extent, np.abs(declared).max()) if declared else extent
-        return InputRange(None, reach, has_missing)
-    if declared is not None:
-        lo, hi = int(np.floor(declared[0])), int(np.ceil(declared[1]))
-        if not -(2**31) <= lo <= hi < 2**31:
-            raise ValueError(
-                "The 'input_range' parameter of compile must lie within 32 bits where features "
-                f"are whole numbers. Got {declared} instead."
-            )
-    elif X.dtype.itemsize <= 2 and X.dtype.kind in "iu":
-        return InputRange(f"{X.dtype.name}_t", extent)
-    else:
-        lo, hi = _with_spare_bit(int(X.min(initial=0)), int(X.max(initial=0)))
-    if has_missing:  # the lowest value of a signed type says so
+        _check_size(reach)
+        return InputRange(None, reach, has_gaps)
+    lo, hi = _whole_range(X, declared)
+    if has_gaps:
         lo = min(lo, 0) - 1
-    return InputRange(storage_ctype(lo, hi), extent, has_missing)
+    if not -(2**31) <= lo <= hi < 2**31:
+        raise ValueError(
+            "The 'input_range' parameter of compile must lie within 32 bits where features "
+            f"are whole numbers. Got {declared} instead."
+        )
+    return InputRange(storage_ctype(lo, hi), extent, has_gaps)
+
+
+def _check_size(reach: Floats) -> None:
+    largest = float(reach.max(initial=0))
+    if largest and not _SMALLEST < largest < _LARGEST:
+        raise ValueError(
+            f"The 'X' parameter of compile must hold numbers between {_SMALLEST:g} and {_LARGEST:g}"
+            f" in size, which single precision can scale. Got {largest:g} as the largest."
+        )
+
+
+def _whole_range(X: NDArray[Any], declared: tuple[float, float] | None) -> tuple[int, int]:
+    if declared is not None:
+        return int(np.floor(declared[0])), int(np.ceil(declared[1]))
+    if X.dtype.itemsize <= 2 and X.dtype.kind in "iu":
+        limits = np.iinfo(X.dtype)
+        return int(limits.min), int(limits.max)
+    X = np.nan_to_num(X)
+    return _with_spare_bit(int(X.min(initial=0)), int(X.max(initial=0)))
 
 
 def _with_spare_bit(lo: int, hi: int) -> tuple[int, int]:

@@ -24,6 +24,7 @@ _SUM_BITS = (16, 24, 32)
 _MOST_LEFT = 14  # of a column's shift
 _FINER = 4  # grids tried beyond the one that holds every weight
 _COARSER = 8  # grids given up for a narrower sum
+_KEPT_ENOUGH = 0.05  # error at which no other than the trained weights are tried
 _FAR = 4  # times its spread; beyond, a column is moved to zero
 _MOST_FEEDBACK = 1024  # columns; the factor costs their cube
 
@@ -261,7 +262,7 @@ class _Product:
         if self.grid is not None and np.any(self.weights):
             kept = [found for bits in _SUM_BITS for found in self._kept(self.grid, bits)]
             yield from kept
-            if kept:
+            if min((error for error, _ in kept), default=np.inf) < _KEPT_ENOUGH:
                 return
         plain = self._conditioned(self.x if self._as_is else self._uniform())
         for sum_bits in _SUM_BITS:
@@ -289,7 +290,7 @@ class _Product:
         fracs = np.where(
             used, fracs, fracs[used].min()
         )  # what is not read needs no shift of its own
-        fills = int((fracs - self._least_shift)[self.reach > 1].min(initial=2**10))
+        fills = int((fracs - self._least_shift)[used & (self.reach > 1)].min(initial=2**10))
 
         def conditioned(frac: int) -> _Conditioned | None:
             shift = fracs - frac

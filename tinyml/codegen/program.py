@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy.special import expit, softmax
 from sklearn.metrics import accuracy_score, r2_score
 
+from tinyml.base import flattened
 from tinyml.codegen.fixed import LARGEST_INPUT, IntArray, ctype_bytes, index_ctype
 from tinyml.codegen.graph import Graph, as_numeric, check_names
 from tinyml.codegen.ops.base import Op
@@ -180,8 +181,8 @@ class Program:
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Any real numbers; NaN becomes 0, in a sequence the value that says so, and infinities
-            the ends of the format. Sequences may have the shape (n_samples, n_steps, n_channels).
+            Any real numbers; NaN becomes 0, a time step that is nothing but NaN the value that says
+            so, and infinities the ends of the format. Sequences may have the shape (n_samples, n_steps, n_channels).
 
         Returns
         -------
@@ -193,9 +194,16 @@ class Program:
         with np.errstate(over="ignore", invalid="ignore"):
             scale = np.ldexp(np.float32(1), self.input.type.frac).astype(np.float32)
             scaled = X.astype(np.float32) * scale
-        missing = np.float32(self.input.missing or 0)
-        scaled = np.where(np.isnan(scaled), missing, np.clip(scaled, lo, hi))
+        scaled = np.where(np.isnan(scaled), self._code_of_nan(scaled), np.clip(scaled, lo, hi))
         return np.floor(scaled + np.float32(0.5)).astype(self.input.type.dtype)
+
+    def _code_of_nan(self, X: NDArray[Any]) -> NDArray[np.float32]:
+        """Return what NaN becomes: 0, and in a time step that is nothing but NaN the missing code."""
+        if self.input.missing is None or self.recurrence is None:
+            return np.full(1, self.input.missing or 0, dtype=np.float32)
+        ended = np.isnan(X).reshape(len(X), -1, self.n_channels).all(axis=2)
+        codes = np.where(ended, np.float32(self.input.missing), np.float32(0))
+        return np.repeat(codes, self.n_channels, axis=1)
 
     def run(self, raw: Any) -> IntArray:
         """Execute the program on raw features.
@@ -259,7 +267,7 @@ class Program:
         check_names(X, self.feature_names)
         X = np.asarray(X)
         if X.ndim == 3 and X.shape[2] == self.n_channels:
-            X = X.reshape(len(X), -1)
+            X = flattened(X)
         if X.ndim != 2 or X.shape[1] != self.n_features:
             raise ValueError(
                 f"The program expects rows of {self.n_features} features, an array of shape "
@@ -320,6 +328,14 @@ class Program:
 
     def _checked(self, X: Any) -> NDArray[Any]:
         raw = self.quantize(X)
+        if self.recurrence is not None and self.input.missing is None:
+            n = int(np.isnan(self._rows(X)).any(axis=1).sum())
+            if n:
+                warnings.warn(
+                    f"{n} of {len(raw)} sequences hold NaN, which this program reads as 0: none "
+                    "ended early among those the model was fitted on and compiled with.",
+                    stacklevel=3,
+                )
         if self.whole_numbers:
             X = self._rows(X)
             n = int(np.any((raw != X) & ~np.isnan(X), axis=1).sum())

@@ -39,11 +39,13 @@ class Held(Node):
 class Frame(Node):
     """What one step of a `Scan` reads of a sequence: entries t·size to (t + 1)·size of `source`.
 
-    A sequence ends before the first step all of whose entries are missing, that is NaN.
+    A sequence ends before the first step all of whose entries are missing, that is NaN. `may_end`
+    says that the model has seen this.
     """
 
     source: Node
     width: int
+    may_end: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "size", self.width)
@@ -54,7 +56,7 @@ class Frame(Node):
         return self.source.size // self.width
 
 
-def frame_of(x: Node, width: int) -> Node:
+def frame_of(x: Node, width: int, may_end: bool = False) -> Node:
     """Return one step of the sequence `x`: steps before it are done to each frame by itself.
 
     Raises
@@ -65,13 +67,13 @@ def frame_of(x: Node, width: int) -> Node:
     if isinstance(x, Step):
         constant = x.constant.reshape(-1, width)
         if np.all(constant == constant[0]):
-            return Step(frame_of(x.x, width), x.operation, constant[0])
+            return Step(frame_of(x.x, width, may_end), x.operation, constant[0])
     if not isinstance(x, Input):
         raise TypeError(
             "Before a recurrent model only what treats all time steps alike can be compiled: use "
             "SequenceScaler instead of a transformer that works column by column."
         )
-    return Frame(x, width)
+    return Frame(x, width, may_end)
 
 
 def steps_before_end(X: Floats, width: int) -> NDArray[np.intp]:

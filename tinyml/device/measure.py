@@ -370,7 +370,7 @@ def _sizes(avr: AvrBuild, driver: Driver) -> Figures:
         elf, why = error.sizes, str(error)
     if elf is None:
         return Figures(flags=str(flags), why=why)
-    empty = _empty_firmware(board, flags, isinstance(driver, ByStep), driver.model.interface)
+    empty = _empty_firmware(board, flags, type(driver) is ByStep, driver.model.interface)
     too_much = _excess("flash", elf.flash, board.flash, board)
     too_much = too_much or _excess("RAM", elf.static_ram, board.ram, board)
     return Figures(

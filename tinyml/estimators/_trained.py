@@ -47,7 +47,7 @@ class GradientTrained(BaseEstimator):
         size = np.clip(n_rows // 10, 8, 128) if self.batch_size == "auto" else self.batch_size
         return batches_per_epoch(n_rows, int(size))
 
-    def _n_steps(self, n_rows):
+    def _n_updates(self, n_rows):
         """Number of batches in all."""
         return self.max_iter * self._n_batches(n_rows)
 
@@ -61,7 +61,7 @@ class GradientTrained(BaseEstimator):
             minibatches(n_rows, size, rng)
             for _ in progress(range(self.max_iter), type(self).__name__, verbose=self.verbose)
         )
-        n_steps = self._n_steps(n_rows)
+        n_steps = self._n_updates(n_rows)
         return descend(objective.theta, sizes, objective, sparse, epochs, n_steps, grids)
 
     def _refuse_budget(self, smallest):
@@ -89,11 +89,13 @@ class TrainedClassifier(ScoreClassifierMixin):
         check_classification_targets(y)
         X, y, weights = preparation.present(X, y, sample_weight)
         weights = weights * compute_sample_weight(self.class_weight, y)
+        X, y, weights = preparation.present(X, y, weights)
         self.classes_, codes = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
+            found = f"only the class {str(self.classes_[0])!r}" if len(self.classes_) else "none"
             raise ValueError(
-                f"{type(self).__name__} needs rows of at least two classes. "
-                f"Got only the class {self.classes_[0]!r}."
+                f"{type(self).__name__} needs rows of at least two classes, of weights other than "
+                f"0. Got {found}."
             )
         return X, codes, weights
 
@@ -117,7 +119,12 @@ class TrainedRegressor(RegressorMixin):
         X, y = self._checked(X, y=y, ensure_min_samples=2, y_numeric=True)
         X, y, weights = preparation.present(X, y, sample_weight)
         mean = np.average(y, weights=weights)
-        scale = np.sqrt(np.average((y - mean) ** 2, weights=weights)) or 1.0
+        with np.errstate(over="ignore"):
+            scale = np.sqrt(np.average((y - mean) ** 2, weights=weights)) or 1.0
+        if not np.isfinite(scale):
+            raise ValueError(
+                f"The values y must be smaller than about 1e150. Got {np.abs(y).max():g} instead."
+            )
         return X, y, weights, mean, scale
 
     def predict(self, X):

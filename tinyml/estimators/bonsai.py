@@ -358,7 +358,7 @@ class _Bonsai(GradientTrained):
         n_rows, n_features = X.shape
         noise = auto_noise(n_rows, n_features) if self.input_noise == "auto" else self.input_noise
         jitter = preparation.Jitter(noise, self._largest_batch(n_rows) * n_features, rng)
-        objective = _Objective(start, X, y, weights, loss, jitter, self._n_steps(n_rows))
+        objective = _Objective(start, X, y, weights, loss, jitter, self._n_updates(n_rows))
         sizes, sparse = _step_sizes(start, self.learning_rate), _sparse_parts(start, structure)
         curve = self._descend(objective, sizes, sparse, grids, n_rows, rng)
         return objective.theta, curve

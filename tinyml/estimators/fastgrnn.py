@@ -27,9 +27,9 @@ from ..training import recurrence as cells
 from ..training.optimizers import views
 from ..training.quantisation import FoldedGrid
 from ._sequences import as_rows, n_steps
-from ._trained import GradientTrained, TrainedClassifier, TrainedRegressor
+from ._trained import GradientTrained, TrainedClassifier, TrainedRegressor, auto_noise
 
-N_GATES = {"fastgrnn": 1, "fastrnn": 1, "gru": 3}  # how often W and U have n_hidden rows
+N_BLOCKS = {"fastgrnn": 1, "fastrnn": 1, "gru": 3}  # how often W and U have n_hidden rows
 N_BIASES = {"fastgrnn": lambda n: 2 * n + 2, "fastrnn": lambda n: n + 2, "gru": lambda n: 4 * n}
 _LARGEST_GRADIENT = 1.0
 _ROWS_AT_ONCE = 512
@@ -85,7 +85,7 @@ class _Sizing(NamedTuple):
         return ((self.n_hidden, density) for density in np.linspace(1, 0.02, 99))
 
     def structure(self, n_hidden, density):
-        rows = N_GATES[self.cell] * n_hidden
+        rows = N_BLOCKS[self.cell] * n_hidden
         shapes = [
             _factors(rows, columns, rank)
             for columns, rank in ((self.n_channels, self.w_rank), (n_hidden, self.u_rank))
@@ -265,16 +265,17 @@ class _FastGRNN(GradientTrained):
     _parameter_constraints: ClassVar[dict] = {
         **GradientTrained._parameter_constraints,
         "n_hidden": [Interval(Integral, 1, None, closed="left"), None],
-        "cell": [StrOptions(set(N_GATES))],
+        "cell": [StrOptions(set(N_BLOCKS))],
         "n_channels": [Interval(Integral, 1, None, closed="left")],
         "w_rank": [Interval(Integral, 1, None, closed="left"), None],
         "u_rank": [Interval(Integral, 1, None, closed="left"), None],
         "w_density": [Interval(Real, 0, 1, closed="right"), None],
         "u_density": [Interval(Real, 0, 1, closed="right"), None],
-        "input_noise": [Interval(Real, 0, None, closed="left")],
+        "input_noise": [Interval(Real, 0, None, closed="left"), StrOptions({"auto"})],
         "offset_noise": [Interval(Real, 0, None, closed="left")],
     }
     _finite = "allow-nan"
+    _MOST_NOISE = 0.5  # that "auto" gives
 
     def _rows(self, X):
         return as_rows(X, self.n_channels)
@@ -288,13 +289,13 @@ class _FastGRNN(GradientTrained):
         weights = (weights / weights.mean()).astype(np.float32)
         T, C = n_steps(X, self.n_channels), self.n_channels
         counts = steps_before_end(X, C)
+        self.ends_early_ = bool((counts < T).any())
         mean, scale = self._standardisation(X.reshape(-1, C), counts, weights, T)
         X = np.nan_to_num((X.reshape(len(X), T, C) - mean) / scale).astype(np.float32)
         structure = self._structure(n_outputs)
         start = self._start(structure, n_outputs, rng)
-        noise = _SequenceNoise(
-            self.input_noise, self.offset_noise, self._largest_batch(len(X)) * T, C, rng
-        )
+        most = self._largest_batch(len(X)) * T
+        noise = _SequenceNoise(self._noise(*X.shape), self.offset_noise, most, C, rng)
         objective = _Objective(self.cell, start, structure, X, counts, y, weights, loss, noise)
         grids = _grids(start, scale, unit)
         self.loss_curve_ = self._descend(
@@ -307,6 +308,11 @@ class _FastGRNN(GradientTrained):
         )
         self.n_iter_ = self.max_iter
         self._keep(objective, start, structure, grids, mean, unit, intercept)
+
+    def _noise(self, n_rows, n_steps, n_channels):
+        if self.input_noise != "auto":
+            return self.input_noise
+        return min(self._MOST_NOISE, 5 / n_steps, auto_noise(n_rows, n_steps * n_channels))
 
     def _standardisation(self, frames, counts, weights, n_steps):
         """Mean and scale of each channel over the steps that there are."""
@@ -474,17 +480,18 @@ class FastGRNNClassifier(TrainedClassifier, _FastGRNN):
     w_rank, u_rank : int, default=None
         Rank of W and U, which are then stored as products of two matrices. None means full rank.
     w_density, u_density : float, default=None
-        Share of the entries of W and U (of each factor) that are not zero, reached exactly. None
-        means 1, or with `n_hidden` given as much as `max_bytes` allows.
+        Share of the entries of W and U (of each factor) that are not zero, reached exactly but for
+        constant channels. None means 1, or with `n_hidden` given as much as `max_bytes` allows.
     max_bytes : int, default=None
         Bound of `n_model_bytes_`. What is left at None above is chosen for it.
     loss : {"cross_entropy", "hinge"}, default="cross_entropy"
         What is minimised: the negative log-likelihood of the softmax of the scores, or by how much
         the score of the class fails to exceed the best other one by 1, which knows no
         probabilities.
-    input_noise : float, default=0.1
+    input_noise : float or "auto", default="auto"
         Standard deviation of the Gaussian noise added to every number while training, in standard
-        deviations of its channel.
+        deviations of its channel. It pays where sequences are short and few: "auto" means
+        ``min(0.5, 5 / n_steps, 2 * sqrt(n_features / n_samples))``.
     offset_noise : float, default=0.1
         The same for noise that is added to a channel in all steps of a sequence alike. More than
         the default pays where sensors are worn or calibrated differently from one recording to the
@@ -507,10 +514,10 @@ class FastGRNNClassifier(TrainedClassifier, _FastGRNN):
 
     Attributes
     ----------
-    W_ : ndarray of shape (n_gates * n_hidden, n_channels)
+    W_ : ndarray of shape (n_blocks * n_hidden, n_channels)
         W, with the standardisation of the channels folded in. The GRU's three gates r, z and g lie
-        below one another; the other cells have ``n_gates = 1``.
-    U_ : ndarray of shape (n_gates * n_hidden, n_hidden)
+        below one another; the other cells have ``n_blocks = 1``.
+    U_ : ndarray of shape (n_blocks * n_hidden, n_hidden)
         U.
     W_factors_, U_factors_ : list of ndarray
         The one or two matrices whose product `W_` and `U_` are.
@@ -518,7 +525,7 @@ class FastGRNNClassifier(TrainedClassifier, _FastGRNN):
         b_z and b_h of FastGRNN, with the mean of the channels folded in.
     zeta_, nu_ : float
         Mixing weights of FastGRNN.
-    bias_ : ndarray of shape (n_gates * n_hidden,)
+    bias_ : ndarray of shape (n_blocks * n_hidden,)
         b of FastRNN and the GRU, with the mean of the channels folded in.
     alpha_, beta_ : float
         Mixing weights of FastRNN.
@@ -535,6 +542,8 @@ class FastGRNNClassifier(TrainedClassifier, _FastGRNN):
         So are ``coef_ * 2.0**coef_grid_``.
     classes_ : ndarray of shape (n_classes,)
         The classes.
+    ends_early_ : bool
+        Whether a training sequence ended before its last step.
     n_features_in_ : int
         Number of features seen in fit.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -611,7 +620,7 @@ class FastGRNNClassifier(TrainedClassifier, _FastGRNN):
         u_density=None,
         max_bytes=None,
         loss="cross_entropy",
-        input_noise=0.1,
+        input_noise="auto",
         offset_noise=0.1,
         learning_rate=0.05,
         max_iter=100,
@@ -684,13 +693,14 @@ class FastGRNNRegressor(TrainedRegressor, _FastGRNN):
     w_rank, u_rank : int, default=None
         Rank of W and U, which are then stored as products of two matrices. None means full rank.
     w_density, u_density : float, default=None
-        Share of the entries of W and U (of each factor) that are not zero, reached exactly. None
-        means 1, or with `n_hidden` given as much as `max_bytes` allows.
+        Share of the entries of W and U (of each factor) that are not zero, reached exactly but for
+        constant channels. None means 1, or with `n_hidden` given as much as `max_bytes` allows.
     max_bytes : int, default=None
         Bound of `n_model_bytes_`. What is left at None above is chosen for it.
-    input_noise : float, default=0.1
+    input_noise : float or "auto", default="auto"
         Standard deviation of the Gaussian noise added to every number while training, in standard
-        deviations of its channel.
+        deviations of its channel. It pays where sequences are short and few: "auto" means
+        ``min(0.1, 5 / n_steps, 2 * sqrt(n_features / n_samples))``.
     offset_noise : float, default=0.1
         The same for noise that is added to a channel in all steps of a sequence alike. More than
         the default pays where sensors are worn or calibrated differently from one recording to the
@@ -711,10 +721,10 @@ class FastGRNNRegressor(TrainedRegressor, _FastGRNN):
 
     Attributes
     ----------
-    W_ : ndarray of shape (n_gates * n_hidden, n_channels)
+    W_ : ndarray of shape (n_blocks * n_hidden, n_channels)
         W, with the standardisation of the channels folded in. The GRU's three gates r, z and g lie
-        below one another; the other cells have ``n_gates = 1``.
-    U_ : ndarray of shape (n_gates * n_hidden, n_hidden)
+        below one another; the other cells have ``n_blocks = 1``.
+    U_ : ndarray of shape (n_blocks * n_hidden, n_hidden)
         U.
     W_factors_, U_factors_ : list of ndarray
         The one or two matrices whose product `W_` and `U_` are.
@@ -722,7 +732,7 @@ class FastGRNNRegressor(TrainedRegressor, _FastGRNN):
         b_z and b_h of FastGRNN, with the mean of the channels folded in.
     zeta_, nu_ : float
         Mixing weights of FastGRNN.
-    bias_ : ndarray of shape (n_gates * n_hidden,)
+    bias_ : ndarray of shape (n_blocks * n_hidden,)
         b of FastRNN and the GRU, with the mean of the channels folded in.
     alpha_, beta_ : float
         Mixing weights of FastRNN.
@@ -737,6 +747,8 @@ class FastGRNNRegressor(TrainedRegressor, _FastGRNN):
         one number or one for each column.
     coef_grid_ : int
         So are ``coef_ * 2.0**coef_grid_``.
+    ends_early_ : bool
+        Whether a training sequence ended before its last step.
     n_features_in_ : int
         Number of features seen in fit.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -791,6 +803,8 @@ class FastGRNNRegressor(TrainedRegressor, _FastGRNN):
     True
     """
 
+    _MOST_NOISE = 0.1
+
     def __init__(
         self,
         n_hidden=None,
@@ -802,7 +816,7 @@ class FastGRNNRegressor(TrainedRegressor, _FastGRNN):
         w_density=None,
         u_density=None,
         max_bytes=None,
-        input_noise=0.1,
+        input_noise="auto",
         offset_noise=0.1,
         learning_rate=0.05,
         max_iter=100,
@@ -913,7 +927,7 @@ _CELLS = {"fastgrnn": _fastgrnn, "fastrnn": _fastrnn, "gru": _gru}
 def _lower(model: _FastGRNN, x: Node) -> Node:
     """Write the model as a loop over the time steps and a product with the last state."""
     h = State(model.U_.shape[1])
-    frame = frame_of(x, model.n_channels)
+    frame = frame_of(x, model.n_channels, model.ends_early_)
     after = _CELLS[model.cell](model, frame, h)
     states = Scan((h,), (after,), x.size // model.n_channels)
     return Affine(states, model.coef_, model.intercept_, model.coef_grid_)

@@ -76,10 +76,11 @@ class SequenceScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         frames = X.reshape(-1, self.n_channels)
         if np.isnan(frames).all(axis=0).any():
             raise ValueError("SequenceScaler needs at least one number in every channel.")
-        self.mean_ = np.nanmean(frames, axis=0, dtype=np.float64)
-        deviation = np.nanstd(frames, axis=0, dtype=np.float64)
-        varies = deviation > 1e-12 * np.abs(self.mean_)
-        self.scale_ = np.where(varies, deviation, 1.0)
+        size = np.nanmax(np.abs(frames), axis=0).astype(np.float64)
+        size[size == 0] = 1.0  # squares of what is divided by it neither overflow nor vanish
+        mean, deviation = np.nanmean(frames / size, axis=0), np.nanstd(frames / size, axis=0)
+        self.mean_ = mean * size
+        self.scale_ = np.where(deviation > 1e-12 * np.abs(mean), deviation * size, 1.0)
         return self
 
     def transform(self, X):
@@ -97,8 +98,10 @@ class SequenceScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         X = self._checked(X, reset=False)
-        frames = X.reshape(len(X), -1, self.n_channels)
-        return ((frames - self.mean_) / self.scale_).astype(X.dtype).reshape(X.shape)
+        frames = X.reshape(len(X), -1, self.n_channels).copy()
+        frames -= self.mean_  # in the precision of X, step by step, as a program's twin does
+        frames /= self.scale_
+        return frames.reshape(X.shape)
 
     def _checked(self, X, **parameters):
         parameters |= {"dtype": [np.float64, np.float32], "ensure_all_finite": "allow-nan"}

@@ -33,7 +33,7 @@ def slices(y, weights, n_slices=10):
 
 
 def held_out(groups, rng):
-    """Mask of a fifth of the rows of each group, drawn at random."""
+    """Mask of a fifth of the rows, drawn at random so that every group has about its share."""
     order = np.lexsort((rng.permutation(len(groups)), groups))
     mask = np.zeros(len(groups), dtype=bool)
     mask[order[::5]] = True
@@ -46,10 +46,13 @@ def standardisation(X, weights):
     No two values may end up more than 20 scales apart: a column that is nearly constant would
     otherwise turn its few other values into outliers.
     """
+    size = np.abs(X).max(axis=0).astype(np.float64)
+    size = np.where(size > 0, size, 1.0)  # squares of what is divided by it cannot overflow
+    X = X / size
     mean = np.average(X, axis=0, weights=weights)
     deviation = np.sqrt(np.average((X - mean) ** 2, axis=0, weights=weights))
     scale = np.maximum(deviation, np.ptp(X, axis=0) / 20)
-    return mean, np.where(scale > 1e-12 * np.abs(mean), scale, np.inf)
+    return mean * size, np.where(scale > 1e-12 * np.abs(mean), scale, np.inf) * size
 
 
 def supervised_projection(X, weights, groups, n_components):

@@ -54,8 +54,9 @@ class FoldedGrid(Grid):
     """A grid of values that are divided by a scale when training is over.
 
     The quotients are on a grid again whose steps are powers of two: the unit of a value is its
-    scale over a power of two. That power is 1 for all values where this costs little, because the
-    features then need no shift on the device; otherwise it is the one nearest to the scale.
+    scale over a power of two. That power is 1 for all values where rounding to such a grid changes
+    little, a few of the largest quotients saturating, because the features then need no shift on
+    the device; otherwise it is the one nearest to the scale.
 
     Parameters
     ----------
@@ -76,7 +77,8 @@ class FoldedGrid(Grid):
 
     def choose(self, theta):
         """Take one step for all quotients if rounding changes little, else one for each scale."""
-        for finer in range(_MOST_SATURATED + 1):
+        trials = range(_MOST_SATURATED + 1) if np.ptp(np.log2(self.scale)) < BITS else ()
+        for finer in trials:
             super().choose(theta)
             self._set_frac(self.frac + finer, theta)
             if self._change(theta) <= _LITTLE:

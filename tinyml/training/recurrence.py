@@ -4,7 +4,7 @@ Arrays are time-major. `inputs` (T, n, K) are what a cell adds to the product of
 `U` (K, H), `counts` (n,) the number of steps of each row, after which its state stays as it is.
 `sums` (T, n, K) receives what the gates read, `states` (T + 1, n, H) the states; the first are
 zeros. Backward, `d_state` (n, H) is the gradient by the last state, and `sums` is overwritten by
-the gradient by itself. Functions of a cell take its parameters after `U`, in the order of `CELLS`.
+the gradient by itself. What a cell has beside W and U follows `U`, in the order of its formula.
 """
 
 import numpy as np

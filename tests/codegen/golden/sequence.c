@@ -192,6 +192,11 @@ void sequence_quantize_step(const float *features, sequence_input_t *x)
     for (uint8_t k = 0; k < 2; k++) {
         x[k] = sequence_quantize_feature((uint8_t)k, features[k]);
     }
+    if (sequence_ended(x)) return;
+    /* only a step that is nothing but NaN is missing */
+    for (uint8_t k1 = 0; k1 < 2; k1++) {
+        if (x[k1] == (-128)) x[k1] = 0;
+    }
 }
 
 void sequence_quantize(const float *features, sequence_input_t *x)

@@ -240,7 +240,9 @@ class Narrow(Elementwise):
     def _saturated(self) -> tuple[int, int]:
         """The values of x at which y has reached its bounds whatever the element's shift."""
         lo, hi = min(0, int(np.min(self.lo))), max(0, int(np.max(self.hi)))
-        source = self.x.type
+        source, left = self.x.type, max(0, -int(np.max(self.shift)))
+        if left:  # every element is multiplied by this much at least
+            lo, hi = lo >> left, -(-hi >> left)
         return max(lo << self._right, source.lowest), min(hi << self._right, source.highest)
 
     def _ends(self) -> tuple[int, int]:
