@@ -1,7 +1,7 @@
 """Accuracy against flash: how small may ProtoNN, Bonsai and FastGRNN become?
 
-Each point is a model with another bound on its bytes. Flash is that of the integer program built for
-the Uno, code included, and accuracy that of the same program on held-out rows.
+Each point is a model with another bound on its bytes. Flash is that of the integer program built
+for the Uno, code included, and accuracy that of the same program on held-out rows.
 """
 
 import sys

@@ -157,7 +157,8 @@ def _contract(program: Program, name: str) -> str:
         *([f"{name}_predict(x) returns {meaning}."] if program.has_predict else []),
         "Every value of the input type is legal. The functions read only their arguments and",
         "constant tables, write only what these point to, never call themselves, allocate nothing,",
-        f"use no floating point (except {name}_quantize) and may be called from anywhere at any time.",
+        f"use no floating point (except {name}_quantize) and may be called from anywhere at any",
+        "time.",
         f"A score s stands for s * 2^-{name.upper()}_{frac}.",
         *_streaming(program, name),
         "",
@@ -181,7 +182,7 @@ def _streaming(program: Program, name: str) -> list[str]:
     ]
     if program.input.missing is not None:
         lines += [
-            f"A sequence ends before a step all of whose features are {program.input.missing} (NaN),",
+            f"A sequence ends before a step that is {program.input.missing} (NaN) throughout,",
             f"which {name}_ended(x) tells; {name}_step does not ask.",
         ]
     return lines

@@ -182,7 +182,8 @@ class Program:
         ----------
         X : array-like of shape (n_samples, n_features)
             Any real numbers; NaN becomes 0, a time step that is nothing but NaN the value that says
-            so, and infinities the ends of the format. Sequences may have the shape (n_samples, n_steps, n_channels).
+            so, and infinities the ends of the format. Sequences may have the shape (n_samples,
+            n_steps, n_channels).
 
         Returns
         -------
@@ -198,7 +199,7 @@ class Program:
         return np.floor(scaled + np.float32(0.5)).astype(self.input.type.dtype)
 
     def _code_of_nan(self, X: NDArray[Any]) -> NDArray[np.float32]:
-        """Return what NaN becomes: 0, and in a time step that is nothing but NaN the missing code."""
+        """Return what NaN becomes: 0, in a time step that is nothing but NaN the missing code."""
         if self.input.missing is None or self.recurrence is None:
             return np.full(1, self.input.missing or 0, dtype=np.float32)
         ended = np.isnan(X).reshape(len(X), -1, self.n_channels).all(axis=2)

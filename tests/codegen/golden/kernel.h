@@ -9,7 +9,8 @@
    kernel_predict(x) returns 1 where the score is positive, else 0.
    Every value of the input type is legal. The functions read only their arguments and
    constant tables, write only what these point to, never call themselves, allocate nothing,
-   use no floating point (except kernel_quantize) and may be called from anywhere at any time.
+   use no floating point (except kernel_quantize) and may be called from anywhere at any
+   time.
    A score s stands for s * 2^-KERNEL_OUTPUT_FRAC.
 
    Feature k, of type int8_t, is a number r that stands for r * 2^-f[k], f =

@@ -9,7 +9,8 @@
    linear_predict(x) returns the index of the largest score, the lowest of equals.
    Every value of the input type is legal. The functions read only their arguments and
    constant tables, write only what these point to, never call themselves, allocate nothing,
-   use no floating point (except linear_quantize) and may be called from anywhere at any time.
+   use no floating point (except linear_quantize) and may be called from anywhere at any
+   time.
    A score s stands for s * 2^-LINEAR_OUTPUT_FRAC.
 
    A feature, of type int16_t, is a number r that stands for r * 2^-(0). */

@@ -35,20 +35,24 @@ static inline int8_t sequence_next_i8(const int8_t **p)
 #endif
 }
 
-/* sum + w[0] x[0] + ... + w[n-1] x[n-1] with n = 2 passes, passes > 0; steps *w past the row. */
+/* sum + w[0] x[0] + ... + w[n-1] x[n-1] in passes of 2, passes > 0; steps *w past the row. */
 static int16_t sequence_2_dot8(int16_t sum, const int8_t **w, const int8_t *x, uint8_t passes)
 {
 #if defined(__AVR_HAVE_MUL__)
     int8_t a, b, sign = 0;
     __asm__("1:\n\t"
-            ".rept 2\n\t"
             "lpm %[a], Z+\n\t"
             "ld %[b], X+\n\t"
             "muls %[a], %[b]\n\t"
-            "sbc %[sign], %[sign]\n\t" /* carry: the product is negative */
+            "sbc %[sign], %[sign]\n\t"
             "add %A[sum], r0\n\t"
             "adc %B[sum], r1\n\t"
-            ".endr\n\t"
+            "lpm %[a], Z+\n\t"
+            "ld %[b], X+\n\t"
+            "muls %[a], %[b]\n\t"
+            "sbc %[sign], %[sign]\n\t"
+            "add %A[sum], r0\n\t"
+            "adc %B[sum], r1\n\t"
             "dec %[n]\n\t"
             "brne 1b\n\t"
             "clr __zero_reg__"

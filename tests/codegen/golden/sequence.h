@@ -9,14 +9,15 @@
    sequence_predict(x) returns the score.
    Every value of the input type is legal. The functions read only their arguments and
    constant tables, write only what these point to, never call themselves, allocate nothing,
-   use no floating point (except sequence_quantize) and may be called from anywhere at any time.
+   use no floating point (except sequence_quantize) and may be called from anywhere at any
+   time.
    A score s stands for s * 2^-SEQUENCE_OUTPUT_FRAC.
 
    The features are 5 time steps of 2. They need not be kept: after
    sequence_reset(&s) call sequence_step(&s, x) for the 2 features of each step as it
    comes, and sequence_result(&s) when an answer is wanted. The state s is yours,
    6 bytes; there may be several at a time.
-   A sequence ends before a step all of whose features are -128 (NaN),
+   A sequence ends before a step that is -128 (NaN) throughout,
    which sequence_ended(x) tells; sequence_step does not ask.
 
    A feature, of type int8_t, is a number r that stands for r * 2^-(0). */

@@ -135,11 +135,25 @@ class MatVec(Op):
         fields = {
             "unroll": str(unroll),
             "portable": "\n        ".join([portable] * unroll),
-            "mul": self._multiply,
-            "carry": carry(self.accumulator, "sign"),
+            "products": "\n            ".join([self._assembly] * unroll),
             **counting(index_ctype(n // unroll)),
         }
         return c.routine(self, "dot8", **types, **fields), n // unroll
+
+    @property
+    def _assembly(self) -> str:
+        """One product and its sum on AVR, in lines that gcc can count: it infers their length."""
+        instructions = [
+            "lpm %[a], Z+",
+            "ld %[b], X+",
+            f"{self._multiply} %[a], %[b]",
+            "sbc %[sign], %[sign]",  # the carry: the product is negative
+            "add %A[sum], r0",
+            "adc %B[sum], r1",
+        ]
+        lines = [f'"{instruction}\\n\\t"' for instruction in instructions]
+        higher = carry(self.accumulator, "sign")
+        return "\n            ".join(lines + ([higher] if higher else []))
 
     @property
     def _is_8_by_8(self) -> bool:

@@ -1,18 +1,10 @@
-/* sum + w[0] x[0] + ... + w[n-1] x[n-1] with n = ${unroll} passes, passes > 0; steps *w past the row. */
+/* sum + w[0] x[0] + ... + w[n-1] x[n-1] in passes of ${unroll}, passes > 0; steps *w past the row. */
 static ${sum} ${function}(${sum} sum, const ${weight} **w, const ${x} *x, ${count} passes)
 {
 #if defined(__AVR_HAVE_MUL__)
     int8_t a, b, sign = 0;
     __asm__("1:\n\t"
-            ".rept ${unroll}\n\t"
-            "lpm %[a], Z+\n\t"
-            "ld %[b], X+\n\t"
-            "${mul} %[a], %[b]\n\t"
-            "sbc %[sign], %[sign]\n\t" /* carry: the product is negative */
-            "add %A[sum], r0\n\t"
-            "adc %B[sum], r1\n\t"
-            ${carry}
-            ".endr\n\t"
+            ${products}
             "${decrement}\n\t"
             "brne 1b\n\t"
             "clr __zero_reg__"
