@@ -28,9 +28,12 @@ N_HIDDEN = {"fastgrnn": 32, "fastrnn": 32, "gru": 17}  # at most 7728 bytes by t
 # (data set, cell) -> noise on every number, noise on each channel of a sequence
 CHOSEN = {
     ("usps10", "fastgrnn"): (0.5, 0.2),
+    ("usps10", "gru"): (0.5, 0.2),
     ("har_raw", "fastgrnn"): (0.02, 0.1),
+    ("har_raw", "gru"): (0.02, 0.1),
     ("har2", "fastgrnn"): (0.02, 0.2),
     ("dsa19", "fastgrnn"): (0.1, 1.0),
+    ("dsa19", "gru"): (0.2, 1.0),
 }
 GRIDS = {
     "usps10": [*itertools.product((0.3, 0.5, 0.7), (0.0, 0.2))],

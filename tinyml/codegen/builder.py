@@ -80,16 +80,15 @@ LADDERS: dict[type, tuple[Any, ...]] = {
 LADDERS[Chosen] = LADDERS[Affine]
 LADDERS[Held] = (8, 16)
 INPUT_LADDER = (8, 16, 32)
+# one step of a sequence takes little room, and its roundings would add up over the steps
+STEP_LADDER = (AffineFormat(8, 16, 0.015), AffineFormat(16, 16, 0.0))
+STEP_INPUT_LADDER = (16, 32)
 
 _MOST_STEPS = 60_000  # of sequences, on which ranges are taken
+_MOST_SATURATED = 3  # bits by which numbers of a sequence may exceed the input
 _ROOM = 1.25  # of a state above what calibration rows reached
 
 _Built = tuple[Value, ...]
-
-
-def _ladder(stage: Stage) -> tuple[Any, ...]:
-    """Return the formats of a stage, from cheap to fine; some have one only."""
-    return LADDERS.get(type(stage.node), (None,))
 
 
 @dataclass(eq=False)
@@ -135,9 +134,21 @@ class Builder:
 
     def top_levels(self, bits: int) -> tuple[int, ...]:
         """Return the highest rung of the input, of at most `bits` bits, and of every stage."""
-        reals = [width for width in INPUT_LADDER if width <= bits]
-        top = 0 if self.input_range.is_whole else len(reals) - 1
-        return (top, *(len(_ladder(stage)) - 1 for stage in self.stages))
+        widths = [width for width in self._input_ladder if width <= max(bits, 16)]
+        top = 0 if self.input_range.is_whole else len(widths) - 1
+        return (top, *(len(self._ladder(stage)) - 1 for stage in self.stages))
+
+    @property
+    def _input_ladder(self) -> tuple[int, ...]:
+        """Widths of real features, from cheap to fine."""
+        return STEP_INPUT_LADDER if self._frame_width else INPUT_LADDER
+
+    def _ladder(self, stage: Stage) -> tuple[Any, ...]:
+        """Return the formats of a stage, from cheap to fine; some have one only."""
+        reads = [self.stages[k].node for k in stage.sources if k >= 0]
+        if isinstance(stage.node, Affine) and isinstance(reads[0] if reads else None, Frame):
+            return STEP_LADDER
+        return LADDERS.get(type(stage.node), (None,))
 
     def build(self, levels: Sequence[int]) -> tuple[Input, Op]:
         """Return the input op and the op that yields the scores, with the formats of `levels`."""
@@ -169,7 +180,7 @@ class Builder:
         reads = [before[source + 1] for source in stage.sources]
         if isinstance(stage.node, State | Held | Frame):
             return self._local(stage, reads, levels[-1])
-        op = self._lower(reads, stage, _ladder(stage)[levels[-1]], position)
+        op = self._lower(reads, stage, self._ladder(stage)[levels[-1]], position)
         return op, evaluate([op], dict(reads))[0]
 
     def _input(self, level: int) -> Input:
@@ -177,13 +188,27 @@ class Builder:
         ctype = self.input_range.ctype
         if ctype is not None:
             return Input(n, 0, ctype, self._missing(ctype, self.input_range.has_gaps))
-        ctype = f"int{INPUT_LADDER[level]}_t"
+        ctype = f"int{self._input_ladder[level]}_t"
         limit = min(ctype_range(ctype)[1], LARGEST_INPUT)
         frac = [frac_for(float(e), limit) for e in self._extent()]
+        if self._frame_width and not self.input_range.is_declared:
+            frac = self._fracs_of_channels(frac[: self._frame_width], limit)
         limited = np.clip(np.array(frac, dtype=np.int64), -_MAX_EXPONENT, _MAX_EXPONENT)
         if np.ptp(limited) == 1 and self._wants_one_scale:
             limited[:] = limited.min()
         return Input(n, limited, ctype, self._missing(ctype, True))
+
+    def _fracs_of_channels(self, frac: list[int], limit: int) -> list[int]:
+        """Give each channel the grid of least error on the rows; the few beyond its ends saturate.
+
+        Of all the numbers in long sequences a single one would otherwise set the scale.
+        """
+        channels = self.X.reshape(-1, self._frame_width).T
+        best: list[int] = [
+            min(range(least, least + _MOST_SATURATED + 1), key=lambda f: _grid_error(x, f, limit))
+            for x, least in zip(channels, frac, strict=True)
+        ]
+        return best * int(self.X.shape[1] // self._frame_width)
 
     @property
     def _wants_one_scale(self) -> bool:
@@ -290,7 +315,7 @@ class Builder:
         if isinstance(node, Held):
             ((x, raw),) = reads
             reach = float(np.abs(x.type.to_float(raw)).max(initial=0))
-            outside = narrow_together(x, 2 ** (_ladder(stage)[level] - 1) - 1, reach)
+            outside = narrow_together(x, 2 ** (self._ladder(stage)[level] - 1) - 1, reach)
             local = Local(outside.type)
             self._outside[local] = outside, evaluate([outside], {x: raw})[0]
             return local, np.concatenate([self._outside[local][1][rows] for rows in alive])
@@ -355,6 +380,12 @@ class Builder:
         """Return the difference beyond which the kernel that follows has vanished."""
         after = self.stages[position + 1].node if position + 1 < len(self.stages) else None
         return 2.5 / np.sqrt(after.rate) if isinstance(after, Decay) else np.inf
+
+
+def _grid_error(x: Floats, frac: int, limit: int) -> float:
+    """Return the mean square of what rounding and saturation change in what is not missing."""
+    x = x[~np.isnan(x)]
+    return float(np.mean((np.ldexp(to_raw(x, frac, -limit, limit), -frac) - x) ** 2))
 
 
 def _scaled(node: Affine | Forest, factor: Floats) -> Affine | Forest:

@@ -18,12 +18,14 @@ _SMALLEST, _LARGEST = 1e-30, 1e30  # of the largest real feature
 class InputRange:
     """What is known of the raw features: whole numbers of a C type, or reals with their extent.
 
-    `has_gaps` says that a value is wanted for what is missing.
+    `has_gaps` says that a value is wanted for what is missing, `is_declared` that the extent is the
+    user's and not only that of the rows.
     """
 
     ctype: str | None
     extent: Floats
     has_gaps: bool = False
+    is_declared: bool = False
 
     @property
     def is_whole(self) -> bool:
@@ -43,7 +45,7 @@ def range_of(
     if not whole or extent.max(initial=0) >= 2**22:
         reach = np.maximum(extent, np.abs(declared).max()) if declared else extent
         _check_size(reach)
-        return InputRange(None, reach, has_gaps)
+        return InputRange(None, reach, has_gaps, declared is not None)
     lo, hi = _whole_range(X, declared)
     if has_gaps:
         lo = min(lo, 0) - 1

@@ -892,22 +892,24 @@ def _bend(x: Node) -> Node:
 
 def _fastgrnn(model: _FastGRNN, x: Node, h: Node) -> Node:
     """H' = z (h - zeta g) + (zeta + nu) g, which reads z only once."""
-    a = _multiplied(x, model.W_factors_, model.W_grids_, model.update_bias_)
-    a = a + _multiplied(h, model.U_factors_, model.U_grids_)
+    a = _multiplied(x, model.W_factors_, model.W_grids_)
+    a = a + _multiplied(h, model.U_factors_, model.U_grids_, model.update_bias_)
     z, g = _gate(a + (model.gate_bias_ - model.update_bias_)), _bend(a)
     return z * (h + g * -model.zeta_) + g * (model.zeta_ + model.nu_)
 
 
 def _fastrnn(model: _FastGRNN, x: Node, h: Node) -> Node:
-    a = _multiplied(x, model.W_factors_, model.W_grids_, model.bias_)
-    a = a + _multiplied(h, model.U_factors_, model.U_grids_)
+    a = _multiplied(x, model.W_factors_, model.W_grids_)
+    a = a + _multiplied(h, model.U_factors_, model.U_grids_, model.bias_)
     return _bend(a) * model.alpha_ + h * model.beta_
 
 
 def _gru(model: _FastGRNN, x: Node, h: Node) -> Node:
     """H' = g + z (h - g); the matrices are cut into the rows of r, z and g."""
-    from_x = _in_parts(x, model.W_factors_, model.W_grids_, model.bias_)
-    inner = np.concatenate([np.zeros(2 * h.size), model.inner_bias_])
+    n = h.size
+    outer = np.concatenate([np.zeros(2 * n), model.bias_[2 * n :]])
+    inner = np.concatenate([model.bias_[: 2 * n], model.inner_bias_])
+    from_x = _in_parts(x, model.W_factors_, model.W_grids_, outer)
     from_h = _in_parts(h, model.U_factors_, model.U_grids_, inner)
     r, z = (_gate(a + b) for a, b in zip(from_x[:2], from_h[:2], strict=True))
     g = _bend(from_x[2] + r * from_h[2])
