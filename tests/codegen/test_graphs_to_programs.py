@@ -7,7 +7,7 @@ from sklearn.linear_model import LinearRegression
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 import tinyml
-from tinyml.codegen.graph import Decay, Forest, SquaredDistance, Tree
+from tinyml.codegen.graph import Affine, Decay, Forest, SquaredDistance, Tree
 from tinyml.codegen.lower import lower
 
 RNG_ROWS = np.random.default_rng(0).normal(size=(400, 4))
@@ -123,3 +123,14 @@ def test_columns_in_another_order_are_refused():
         program.predict(X[list("dcba")])
     with pytest.raises(ValueError, match="columns must be"):
         tinyml.compile(LinearRegression().fit(X, RNG_ROWS[:, 0]), X[list("dcba")])
+
+
+def test_weights_on_a_grid_beside_columns_that_say_nothing():
+    """One column has no weight, another is zero in all rows that ranges come from."""
+    X = np.random.default_rng(0).uniform(size=(500, 6))
+    X[:, 5] = 0
+    X[4, 5] = 0.3  # a row that is held out
+    grid = np.array([6, 7, 5, 6, 0, -1])
+    weights = np.array([[90, -70, 40, 100, 0, 1], [-50, 120, 30, -60, 0, 0]]) / 2.0**grid
+    model = Formula(lambda x: Affine(x, weights, 0.5, grid)).fit(X)
+    assert tinyml.compile(model, X, bits=8).agreement.relative_error < 0.02

@@ -287,9 +287,8 @@ class _Product:
         """
         fracs = self.frac + grid
         used = np.any(self.weights != 0, axis=0)
-        fracs = np.where(
-            used, fracs, fracs[used].min()
-        )  # what is not read needs no shift of its own
+        usual = int(np.median(fracs[used]))
+        fracs = np.where(used, fracs, usual)  # what is not read needs no shift of its own
         fills = int((fracs - self._least_shift)[used & (self.reach > 1)].min(initial=2**10))
 
         def conditioned(frac: int) -> _Conditioned | None:
