@@ -233,3 +233,28 @@ def test_ten_thousand_features():
     X = rng.integers(0, 256, (40, 10_000)).astype(np.uint8)
     program = tinyml.compile(linear(rng.normal(size=10_000)), X, bits=8)
     assert program.agreement.relative_error < 0.05
+
+
+# Extreme numbers ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.int64])
+def test_the_smallest_integer_is_a_number(iris, dtype):
+    X = np.round(10 * iris[0]).astype(dtype)
+    model = DecisionTreeClassifier(random_state=0).fit(X, iris[1])
+    X[0, 0] = np.iinfo(dtype).min
+    assert tinyml.compile(model, X).score(X[1:], iris[1][1:]) > 0.95
+
+
+@pytest.mark.parametrize("scale", [1e150, 1e-40])
+def test_features_that_single_precision_cannot_hold_are_refused(iris, scale):
+    X = iris[0] * scale
+    with pytest.raises(ValueError, match="must hold numbers between 1e-30 and 1e\\+30 in size"):
+        tinyml.compile(linear([1, 2, 3, 4]), X)
+
+
+@pytest.mark.parametrize("scale", [1e25, 1e-25])
+def test_large_and_small_features_compile(iris, scale):
+    X = iris[0] * scale
+    program = tinyml.compile(linear(np.ones(4) / scale), X, bits=16)
+    assert program.agreement.relative_error < 0.01

@@ -42,11 +42,11 @@ def test_python_is_the_chip():
 
 
 def one_for_each_input():
-    """Names of instances whose inputs differ in type or in having one scale or many."""
+    """Names of instances whose inputs differ in type, in having one scale or many, or gaps."""
     kinds = {}
     for name in INSTANCES:
         t = compiled(name).input.type
-        kinds.setdefault((t.ctype, np.unique(t.frac).size > 1, t.frac is not None), name)
+        kinds.setdefault((t.ctype, np.unique(t.frac).size > 1, compiled(name).input.missing), name)
     return list(kinds.values())
 
 

@@ -464,3 +464,110 @@ def test_a_program_without_sequences_has_no_steps(digits):
     program = tinyml.compile(RidgeClassifier().fit(X, y), X)
     with pytest.raises(AttributeError, match="reads no sequences"):
         program.run_steps(program.quantize(X))
+
+
+@pytest.fixture(scope="module")
+def whole():
+    """Sequences of whole numbers, the same with early ends, and whether the last number is > 0."""
+    rng = np.random.default_rng(0)
+    X = rng.integers(-20, 21, (500, 10)).astype(float)
+    lengths = rng.integers(1, 11, 500)
+    G = np.where(np.arange(10) < lengths[:, None], X, np.nan)
+    return X, G, (X[np.arange(500), lengths - 1] > 0).astype(int)
+
+
+@pytest.mark.parametrize("calibration", ["complete", "ends only in held rows"])
+def test_a_model_that_knows_early_ends_is_compiled_with_them(whole, calibration):
+    X, G, y = whole
+    model = FastGRNNClassifier(6, max_iter=40, random_state=0).fit(G, y)
+    assert model.ends_early_
+    rows = X.copy()
+    if calibration != "complete":
+        rows[4::5] = G[4::5]
+    program = tinyml.compile(model, rows, bits=8)
+    assert program.input.missing is not None
+    assert program.score(G, y) > model.score(G, y) - 0.02
+
+
+def test_sequences_that_end_where_none_did_are_warned_of(whole):
+    X, G, y = whole
+    program = tinyml.compile(FastGRNNClassifier(4, max_iter=2, random_state=0).fit(X, y), X)
+    with pytest.warns(UserWarning, match=r"4\d\d of 500 sequences hold NaN"):
+        program.predict(G)
+
+
+def test_a_gru_narrows_its_input_once(small):
+    X, y = small
+    X = X * np.tile([1, 0.01, 30], 7)
+    model = quick(cell="gru").fit(X, y)
+    ops = tinyml.compile(model, X, bits=8).ops
+    readers = [op for op in ops if type(op).__name__ == "MatVec" and op.x.type.size == 3]
+    assert len(readers) == 3
+    assert len({id(op.x) for op in readers}) == 1
+
+
+def test_one_missing_channel_counts_as_zero(small):
+    X, y = (part.copy() for part in small)
+    X[::2, 12:] = np.nan
+    program = tinyml.compile(quick().fit(X, y), X, bits=8)
+    row = X[1:2].copy()
+    row[0, 4] = np.nan
+    wanted = program.quantize(X[1:2])
+    wanted[0, 4] = 0
+    np.testing.assert_array_equal(program.quantize(row), wanted)
+
+
+def test_calibration_without_a_time_step_is_refused(small):
+    X, y = small
+    with pytest.raises(ValueError, match="must hold sequences with a time step"):
+        tinyml.compile(quick().fit(X, y), np.full_like(X, np.nan))
+
+
+def test_calibration_in_another_orientation_is_refused(small):
+    X, y = small
+    with pytest.raises(ValueError, match=r"time steps before the 3 channels .* Got shape"):
+        tinyml.compile(quick().fit(X, y), X.reshape(-1, 3, 7))
+
+
+def test_no_sequences_of_three_dimensions(small):
+    model = quick().fit(*small)
+    with pytest.raises(ValueError, match="0 sample"):
+        model.predict(np.empty((0, 7, 3)))
+    assert tinyml.compile(model, small[0]).run_steps(np.empty((0, 7, 3), int)).shape == (0, 7, 3)
+
+
+def test_classes_of_weight_zero_are_absent(small):
+    X, y = small
+    kept = y != 1
+    a = quick(class_weight={0: 1, 1: 0, 2: 1}).fit(X, y)
+    b = quick().fit(X[kept], y[kept])
+    np.testing.assert_array_equal(a.decision_function(X), b.decision_function(X))
+    with pytest.raises(ValueError, match="at least two classes"):
+        quick(class_weight={0: 0, 1: 0, 2: 1}).fit(X, y)
+    with pytest.raises(ValueError, match="at least one non-zero number"):
+        quick(class_weight={0: 0, 1: 0, 2: 0}).fit(X, y)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("scale", [1e20, 1e-20])
+def test_the_size_of_single_precision_features_does_not_matter(small, scale):
+    X, y = small
+    scores = [quick().fit(Z, y).score(Z, y) for Z in (X, (X * scale).astype(np.float32))]
+    assert scores[1] == pytest.approx(scores[0], abs=0.05)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("change", [lambda X: X + 1e11, lambda X: X * 1e-25, lambda X: X * 1e25])
+@pytest.mark.filterwarnings(
+    "ignore:The program agrees"
+)  # of 1e11 + x single precision keeps little
+def test_features_far_from_one_compile(small, cell, change):
+    X, y = change(small[0]), small[1]
+    program = tinyml.compile(quick(cell=cell).fit(X, y), X, bits=8)
+    assert program.predict(X).shape == y.shape
+
+
+def test_targets_beyond_double_precision_are_refused(small):
+    X, y = small
+    with pytest.raises(ValueError, match="must be smaller than about"):
+        FastGRNNRegressor(3, n_channels=3, max_iter=1).fit(X, 1e200 * y)

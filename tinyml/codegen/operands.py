@@ -71,6 +71,8 @@ def narrowed(x: Op, frac: int, lo: int, hi: int) -> Op:
     shift = t.scalar_frac - frac
     if shift == 0 and t.lowest >= lo and t.highest <= hi:
         return x
+    if shift > t.magnitude.bit_length() + 1:  # nothing of x is left on so coarse a grid
+        return Scale(x, 0, 0, frac)
     if isinstance(x, Narrow) and shift >= 0 and np.ndim(x.shift) == 0:
         ends = (int(rshift(end, shift)) for end in (x.type.lowest, x.type.highest))
         return Narrow(x.x, x.shift + shift, *np.clip(list(ends), lo, hi).tolist())

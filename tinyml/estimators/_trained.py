@@ -92,10 +92,9 @@ class TrainedClassifier(ScoreClassifierMixin):
         X, y, weights = preparation.present(X, y, weights)
         self.classes_, codes = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
-            found = f"only the class {str(self.classes_[0])!r}" if len(self.classes_) else "none"
             raise ValueError(
-                f"{type(self).__name__} needs rows of at least two classes, of weights other than "
-                f"0. Got {found}."
+                f"{type(self).__name__} needs rows of at least two classes. "
+                f"Got only the class {str(self.classes_[0])!r}."
             )
         return X, codes, weights
 
