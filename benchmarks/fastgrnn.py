@@ -32,6 +32,7 @@ CHOSEN = {
     ("har_raw", "fastgrnn"): (0.02, 0.1),
     ("har_raw", "gru"): (0.02, 0.1),
     ("har2", "fastgrnn"): (0.02, 0.2),
+    ("har2", "gru"): (0.02, 0.2),  # as FastGRNN: it was not searched for
     ("dsa19", "fastgrnn"): (0.1, 1.0),
     ("dsa19", "gru"): (0.2, 1.0),
 }
