@@ -53,6 +53,14 @@ FORMULAS = {
     "a choice alone": lambda x: x[[3, 2, 1, 0]],
     "a clip alone": lambda x: (x * 2 - 1).clip(-1, 1),
     "a factor of 0 before a clip": lambda x: (x * [0, 1, 1, 1] + 5).clip(-1, 5.5),
+    "a product": lambda x: (x @ WEIGHTS[:4]).clip(-1, 1) * (x @ WEIGHTS[2:]),
+    "a product with factors, one of them 0": lambda x: (
+        (x @ WEIGHTS[:4]).clip(-1, 1) * [0, 3] * (x @ WEIGHTS[2:])
+    ),
+    "a product limited unlike": lambda x: (
+        (x @ WEIGHTS[:4]).clip([-1, -2], [1, 3]) * (x @ WEIGHTS[2:])
+    ),
+    "a sum behind steps": lambda x: (x @ WEIGHTS[:4]).clip(-1, 1) * 0.3 + 2.0 + (x @ WEIGHTS[2:]),
     "a tree": lambda x: Forest(x, (STUMP,)),
     "a tree behind a falling step": lambda x: Forest(x * [1, -3, 1, 1] + 0.1, (STUMP,)),
     "a tree behind a falling clip": lambda x: Forest((x * -1).clip(-1, 1), (STUMP,)),

@@ -533,7 +533,11 @@ def test_no_sequences_of_three_dimensions(small):
     model = quick().fit(*small)
     with pytest.raises(ValueError, match="0 sample"):
         model.predict(np.empty((0, 7, 3)))
-    assert tinyml.compile(model, small[0]).run_steps(np.empty((0, 7, 3), int)).shape == (0, 7, 3)
+    program = tinyml.compile(model, small[0])
+    assert program.run_steps(np.empty((0, 7, 3), int)).shape == (0, 7, 3)
+    assert program.predict(np.empty((0, 21))).shape == (0,)
+    with pytest.raises(ValueError, match="measure needs at least one row"):
+        tinyml.measure(program, np.empty((0, 21)))
 
 
 def test_classes_of_weight_zero_are_absent(small):

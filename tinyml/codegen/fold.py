@@ -81,6 +81,20 @@ class View:
                 b = b + (c if operation == "add" else -c)
         return a, b, lo, hi
 
+    def limits(self) -> tuple[float, float] | None:
+        """Return the ends within which every element lies; None where they differ.
+
+        They are equal but for rounding, because each is computed from its own factors.
+        """
+        a, b, lo, hi = self.as_clipped_affine()
+        if not np.all(a):
+            return None
+        ends = np.sort([a * lo + b, a * hi + b], axis=0)
+        finite = np.abs(ends[np.isfinite(ends)]).max(initial=0)
+        tolerance = 1e-9 * float(np.abs(b).max(initial=0) + finite)
+        alike = np.allclose(ends, ends[:, :1], rtol=0, atol=tolerance)
+        return (float(ends[0, 0]), float(ends[1, 0])) if alike else None
+
 
 @dataclass(frozen=True, eq=False)
 class Stage:
@@ -171,9 +185,10 @@ class _Folding:
         return self._put(node) if pending else (position, view)
 
     def _elementwise(self, node: Node) -> _Seen:
-        """All of a stage, behind any elementwise steps."""
+        """All of a stage, behind elementwise steps that limit all elements alike."""
         position, view = self.seen[node]
-        return self._put(node) if not self._is_whole(position, view) else (position, view)
+        pending = not self._is_whole(position, view) or view.limits() is None
+        return self._put(node) if pending else (position, view)
 
     def _put(self, node: Node) -> _Seen:
         return self._push(Affine(node, np.eye(node.size)), self.seen[node])

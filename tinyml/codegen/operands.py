@@ -22,17 +22,17 @@ Value = tuple[Op, IntArray]
 
 def operand(x: Op, raw: IntArray, view: View) -> Op:
     """Return x behind the steps of `view`, in at most 16 bits: two of these have a product."""
-    a, b, lows, highs = view.as_clipped_affine()
-    ends = np.sort([a * lows + b, a * highs + b], axis=0)
-    lo, hi = (float(end[0]) for end in ends)
-    assert np.allclose(ends, [[lo], [hi]]), "all elements are limited alike"
+    a, b, _, _ = view.as_clipped_affine()
+    limits = view.limits()
+    assert limits is not None, "folding puts what is limited unlike into a stage of its own"
+    lo, hi = limits
     seen = x.type.to_float(raw)
     reach = float(np.abs(np.clip(a * seen + b, lo, hi)).max(initial=0))
     if np.any(a != 1) or np.any(b != 0):
         x = _scaled_by(narrow_together(x, WIDEST, float(np.abs(seen).max(initial=0))), a, b)
     frac = min(x.type.scalar_frac, frac_for(reach, WIDEST))
-    limits = [WIDEST if np.isinf(e) else int(to_raw(e, frac, -WIDEST, WIDEST)) for e in (-lo, hi)]
-    return narrowed(x, frac, -limits[0], limits[1])
+    ends = [WIDEST if np.isinf(e) else int(to_raw(e, frac, -WIDEST, WIDEST)) for e in (-lo, hi)]
+    return narrowed(x, frac, -ends[0], ends[1])
 
 
 def seen_as(x: Op, raw: IntArray, view: View) -> Value:

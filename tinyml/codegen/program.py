@@ -167,7 +167,7 @@ class Program:
         -------
         n_steps : ndarray of int, shape (n_samples,)
         """
-        frames = np.reshape(raw, (len(raw), -1, self.n_channels))
+        frames = self._frames(raw)
         if self.input.missing is None:
             return np.full(len(raw), frames.shape[1])
         going = np.any(frames != self.input.missing, axis=2)
@@ -198,11 +198,15 @@ class Program:
         scaled = np.where(np.isnan(scaled), self._code_of_nan(scaled), np.clip(scaled, lo, hi))
         return np.floor(scaled + np.float32(0.5)).astype(self.input.type.dtype)
 
+    def _frames(self, X: NDArray[Any]) -> NDArray[Any]:
+        """Cut rows into time steps; there may be no rows."""
+        return X.reshape(len(X), self.n_features // self.n_channels, self.n_channels)
+
     def _code_of_nan(self, X: NDArray[Any]) -> NDArray[np.float32]:
         """Return what NaN becomes: 0, in a time step that is nothing but NaN the missing code."""
         if self.input.missing is None or self.recurrence is None:
             return np.full(1, self.input.missing or 0, dtype=np.float32)
-        ended = np.isnan(X).reshape(len(X), -1, self.n_channels).all(axis=2)
+        ended = np.isnan(self._frames(X)).all(axis=2)
         codes = np.where(ended, np.float32(self.input.missing), np.float32(0))
         return np.repeat(codes, self.n_channels, axis=1)
 

@@ -96,7 +96,7 @@ def steps_before_end(X: Floats, width: int) -> NDArray[np.intp]:
     >>> steps_before_end(np.array([[1.0, 2, 3, 4], [1, 2, np.nan, np.nan]]), 2)
     array([2, 1])
     """
-    missing = np.isnan(X).reshape(len(X), -1, width)
+    missing = np.isnan(X).reshape(len(X), X.shape[1] // width, width)
     ended = np.logical_or.accumulate(missing.all(axis=2), axis=1)
     if np.any(missing.any(axis=2) & ~ended):
         raise ValueError(
