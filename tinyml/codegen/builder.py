@@ -373,7 +373,7 @@ class Builder:
         forest = self.stages[-1].node
         if not self.votes or not isinstance(forest, Forest):
             return None
-        seen = self.values[forest.x].astype(np.float32)
+        seen = self.values[forest.x].astype(forest.precision)
         return votes_frac(forest, [tree.leaves(seen) for tree in forest.trees])
 
     def _reach(self, position: int) -> float:
@@ -393,7 +393,7 @@ def _scaled(node: Affine | Forest, factor: Floats) -> Affine | Forest:
     if isinstance(node, Affine):
         return node.scaled(factor)
     trees = tuple(replace(tree, value=tree.value * factor) for tree in node.trees)
-    return Forest(node.x, trees, node.offset * factor)
+    return replace(node, trees=trees, offset=node.offset * factor)
 
 
 def _threshold_extent(forest: Forest, view: View, n_features: int) -> Floats:

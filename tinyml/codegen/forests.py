@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,13 +27,14 @@ def lower_forest(x: Op, forest: Forest, view: View, frac: int) -> TreeWalk:
     values, number = np.unique(np.vstack(rows), axis=0, return_inverse=True)
     split = np.split(number.ravel(), np.cumsum([len(r) for r in rows])[:-1])
     trees = tuple(
-        _int_tree(tree, leaf, x, view) for tree, leaf in zip(forest.trees, split, strict=True)
+        _int_tree(tree, leaf, x, view, forest.precision)
+        for tree, leaf in zip(forest.trees, split, strict=True)
     )
     offset = to_raw(forest.offset, frac, -(2**31), 2**31 - 1)
     return TreeWalk(x, trees, values, offset, frac)
 
 
-def _int_tree(tree: Tree, leaf_numbers: IntArray, x: Op, view: View) -> IntTree:
+def _int_tree(tree: Tree, leaf_numbers: IntArray, x: Op, view: View, precision: Any) -> IntTree:
     """Place the thresholds among the raw integers and cut branches that no integer takes."""
     leaf = np.zeros(len(tree.left), dtype=np.int64)
     leaf[tree.is_leaf] = leaf_numbers
@@ -42,7 +44,7 @@ def _int_tree(tree: Tree, leaf_numbers: IntArray, x: Op, view: View) -> IntTree:
     hi = np.broadcast_to(x.type.hi, x.type.shape)[source]
     frac = np.broadcast_to(x.type.frac, x.type.shape)[source]
     falls = view.as_clipped_affine()[0][column] < 0
-    threshold = _largest_on_one_side(tree.threshold, view, column, lo, hi, frac, falls)
+    threshold = _largest_on_one_side(tree.threshold, view, column, lo, hi, frac, falls, precision)
     turned = replace(
         tree,
         left=np.where(falls & ~tree.is_leaf, tree.right, tree.left),
@@ -59,16 +61,17 @@ def _largest_on_one_side(
     hi: IntArray,
     frac: IntArray,
     falls: NDArray[np.bool_],
+    precision: Any,
 ) -> IntArray:
     """Return the largest raw integer whose view is at most the threshold, `lo` - 1 if none is.
 
     Where the view falls, the largest whose view is above it. Bisection over the integers,
-    evaluating the float steps as scikit-learn would; the steps are monotone.
+    evaluating the float steps in the forest's precision, as it would; the steps are monotone.
     """
     below, above = np.asarray(lo - 1, dtype=np.int64), np.asarray(hi + 1, dtype=np.int64)
     while np.any(above - below > 1):
         middle = (below + above) >> 1
-        seen = view.at(np.ldexp(middle.astype(np.float64), -frac), column).astype(np.float32)
+        seen = view.at(np.ldexp(middle.astype(np.float64), -frac), column).astype(precision)
         passes = ((seen <= threshold) != falls) & (middle <= hi) & (middle >= lo)
         open_ = above - below > 1
         below = np.where(open_ & passes, middle, below)

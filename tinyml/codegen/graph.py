@@ -253,11 +253,15 @@ class Tree:
 
 @dataclass(frozen=True, eq=False)
 class Forest(Node):
-    """s = Σ_t value_t[leaf_t(x)] + offset: trees whose leaves add to a score vector."""
+    """s = Σ_t value_t[leaf_t(x)] + offset: trees whose leaves add to a score vector.
+
+    Features are compared with thresholds in `precision`; scikit-learn's trees do it in single.
+    """
 
     x: Node
     trees: tuple[Tree, ...]
     offset: Any = 0.0
+    precision: Any = np.float32
 
     def __post_init__(self) -> None:
         n_outputs = self.trees[0].value.shape[1]
@@ -270,7 +274,7 @@ class Forest(Node):
         return (self.x,)
 
     def evaluate(self, *values: Floats) -> Floats:
-        x = values[0].astype(np.float32)  # scikit-learn's trees compare in single precision
+        x = values[0].astype(self.precision)
         scores = np.tile(self.offset, (len(x), 1))
         for tree in self.trees:
             scores += tree.value[tree.leaves(x)]

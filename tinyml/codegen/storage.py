@@ -6,10 +6,12 @@ it is added to an accumulator, so it is dense and twice as wide as a value.
 """
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from tinyml.codegen.fixed import ctype_bytes, storage_ctype
 
 EXP_TABLE_BYTES = 128
 """The table of exp(-t) that a kernel model carries, at most 128 entries of 8 bits."""
@@ -100,3 +102,110 @@ def _paper_array_bytes(array: NDArray[Any]) -> int:
 
 def _count_width(largest: int) -> int:
     return 1 if largest < 256 else 2
+
+
+# Forests ------------------------------------------------------------------------------------------
+
+
+class SplitTables(NamedTuple):
+    """How the splits of a forest are stored: each as the number of a test, or spelled in full."""
+
+    is_shared: bool
+    feature_bits: int  # of a split that is spelled in full
+    field_bits: int  # of one split
+    nbytes: int
+
+
+class LeafTables(NamedTuple):
+    """How leaves are stored: each as the number of a value or of a row of them, or in full."""
+
+    is_shared: bool
+    field_bits: int  # of one leaf
+    nbytes: int
+
+
+def shape_bytes(n_splits: int, n_trees: int) -> int:
+    """Bytes of the shapes of binary trees: one bit for each node, in depth-first order."""
+    return packed_bytes(2 * n_splits + n_trees, 1)
+
+
+def split_tables(
+    feature: NDArray[Any], threshold: NDArray[Any], width: int, bits: int
+) -> SplitTables:
+    """Choose the smaller storage of splits whose thresholds have `bits` bits, alone `width` bytes.
+
+    Splits that ask the same of the same feature share a test in a table.
+    """
+    if not len(feature):
+        return SplitTables(True, 0, 0, 0)
+    feature_bits = bits_for(int(feature.max()) + 1)
+    n_tests = len(np.unique(np.column_stack([feature, threshold]), axis=0))
+    number_bits = bits_for(n_tests)
+    test = _count_width(int(feature.max())) + width
+    shared = packed_bytes(len(feature), number_bits) + n_tests * test
+    in_full = packed_bytes(len(feature), feature_bits + bits)
+    if shared <= in_full:
+        return SplitTables(True, feature_bits, number_bits, shared)
+    return SplitTables(False, feature_bits, feature_bits + bits, in_full)
+
+
+def scalar_leaf_tables(values: NDArray[Any]) -> LeafTables:
+    """Choose the smaller storage of leaves with one whole number each."""
+    distinct = np.unique(values)
+    spread = int(distinct[-1]) - int(distinct[0])
+    in_full = packed_bytes(len(values), spread.bit_length())
+    number_bits = bits_for(len(distinct))
+    width = _signed_width(int(distinct[0]), int(distinct[-1]))
+    shared = packed_bytes(len(values), number_bits) + len(distinct) * width
+    if shared < in_full:
+        return LeafTables(True, number_bits, shared)
+    return LeafTables(False, spread.bit_length(), in_full)
+
+
+def row_leaf_tables(rows: NDArray[Any], n_leaves: int) -> LeafTables:
+    """Return the storage of leaves with several whole numbers each, as (output, value) pairs.
+
+    `rows` are the different ones; of each only what is not zero is stored.
+    """
+    n_pairs = int(np.count_nonzero(rows))
+    starts = (len(rows) + 1) * _count_width(n_pairs)
+    output_bits, value_bits = bits_for(rows.shape[1]), int(rows.max(initial=0)).bit_length()
+    fits = rows.min(initial=0) >= 0 and output_bits + value_bits <= 16
+    largest = int(abs(rows).max(initial=0))
+    width = 2 if fits else _count_width(rows.shape[1] - 1) + _signed_width(-largest, largest)
+    number_bits = bits_for(len(rows))
+    return LeafTables(
+        True, number_bits, packed_bytes(n_leaves, number_bits) + starts + n_pairs * width
+    )
+
+
+def leaf_bytes(values: NDArray[Any], tree: NDArray[Any], n_trees: int) -> int:
+    """Bytes of whole-numbered leaves, shape (n_leaves, n_outputs), the trees of which are given."""
+    output = output_of_trees(values, tree, n_trees)
+    if output is None:
+        return row_leaf_tables(np.unique(values, axis=0), len(values)).nbytes
+    counts = 0 if values.shape[1] == 1 else values.shape[1] * _count_width(n_trees)
+    return scalar_leaf_tables(values[np.arange(len(values)), output[tree]]).nbytes + counts
+
+
+def output_of_trees(
+    values: NDArray[Any], tree: NDArray[Any], n_trees: int
+) -> NDArray[np.intp] | None:
+    """Return the one output that each tree adds to; None if a tree adds to several."""
+    adds = np.zeros((n_trees, values.shape[1]), dtype=bool)
+    np.logical_or.at(adds, tree, values != 0)
+    return None if np.any(adds.sum(axis=1) > 1) else adds.argmax(axis=1)
+
+
+def bits_for(n_choices: int) -> int:
+    """Bits that tell `n_choices` things apart."""
+    return (n_choices - 1).bit_length()
+
+
+def packed_bytes(n_fields: int, bits: int) -> int:
+    """Bytes of `n_fields` fields of `bits` bits end to end."""
+    return -(-n_fields * bits // 8)
+
+
+def _signed_width(lo: int, hi: int) -> int:
+    return ctype_bytes(storage_ctype(lo, hi))
