@@ -17,7 +17,6 @@ from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 from sklearn.model_selection import train_test_split
 
 from ..base import Interval, StrOptions, _fit_context, blas_single_thread
-from ..codegen.storage import bits_for, packed_bytes
 from ..training.budget_pruning import BudgetPruning
 from ..training.pruning import ErrorCurves, node_errors
 from ..training.trees import share_thresholds, threshold_bytes
@@ -25,8 +24,6 @@ from ._forests import (
     CompactForest,
     CompactForestClassifier,
     CompactForestRegressor,
-    code_table_bytes,
-    n_codes_for,
 )
 from ._growing import Grown, grown
 
@@ -251,12 +248,9 @@ class _PrunedForest(CompactForest):
 
     def _prune(self, task, max_bytes):
         """Keep as much as `max_bytes` and `max_nodes` allow."""
-        self._finish(task, self._leaves(task, max_bytes))
-        if max_bytes is None or self.n_model_bytes_ > max_bytes * _FULL:
-            return self
-        smaller = copy(self)  # rows of values took less than they might have
-        self._finish(task, self._leaves(task, 2 * max_bytes - self.n_model_bytes_))
-        return self if self.n_model_bytes_ <= max_bytes else smaller
+        if max_bytes is None:
+            return self._finish(task, self._leaves(task, None))
+        return self._spend(max_bytes, lambda n: self._finish(task, self._leaves(task, n)))
 
     def _leaves(self, task, max_bytes):
         leaves = _METHODS[self.method](task, partial(self._fits, task, max_bytes))
@@ -276,26 +270,19 @@ class _PrunedForest(CompactForest):
         trees = share_thresholds(trees, task.X)
         if not self.refine:
             return self._with_votes(task, trees).n_bytes(task.width)
-        n_codes = self._n_codes_of(trees)
-        leaves = packed_bytes(int(trees.is_leaf.sum()), bits_for(n_codes))
-        bare = replace(trees, value=np.zeros((trees.n_nodes, 1)))
-        return bare.n_bytes(task.width) + leaves + code_table_bytes(n_codes, self._n_outputs)
-
-    def _n_codes_of(self, trees):
-        n_leaves = int(trees.is_leaf.sum())
-        wanted = n_codes_for(n_leaves, self._n_outputs) if self.n_codes == "auto" else self.n_codes
-        return max(1, min(wanted, n_leaves))
+        return self._coded_bytes(trees, task.width)
 
     def _finish(self, task, leaves):
         """Cut the forest and give its leaves their values."""
         trees = share_thresholds(task.averages.cut(leaves), task.X)
         if self.refine:
-            n_codes, rows = self._n_codes_of(trees), (task.X, task.target, task.weight)
-            trees, offset = self._refitted(trees, *rows, self._loss_name, n_codes, task.seed)
+            rows = task.X, task.target, task.weight
+            trees, offset = self._refitted(trees, *rows, self._loss_name, task.seed)
         else:
             trees = self._with_votes(task, trees)
             offset = task.forest.offset if task.forest.adds_up else 0.0
         self._keep(trees, offset, task.X)
+        return self
 
     def _with_votes(self, task, trees):
         """Return trees whose leaves are what their rows say on average."""
@@ -441,19 +428,8 @@ class PrunedForestClassifier(CompactForestClassifier, _PrunedForest):
         )
         self.class_weight = class_weight
 
-    def _training_rows(self, X, y, sample_weight):
-        return self._read(X, y, sample_weight)
-
     def _default_forest(self, n_trees):
         return RandomForestClassifier(n_trees)
-
-    @property
-    def _loss_name(self):
-        return "logistic" if self._n_outputs == 1 else "softmax"
-
-    def _target(self, codes):
-        """1 for the class of a row, 0 for the others; of two classes the second has a column."""
-        return np.eye(len(self.classes_))[codes][:, -self._n_outputs :]
 
     def _strata(self, codes):
         return codes if np.bincount(codes).min() > 1 else None
@@ -545,17 +521,8 @@ class PrunedForestRegressor(CompactForestRegressor, _PrunedForest):
     True
     """
 
-    _n_outputs = 1
-    _loss_name = "squared"
-
-    def _training_rows(self, X, y, sample_weight):
-        return self._read(X, y, sample_weight)[:3]
-
     def _default_forest(self, n_trees):
         return RandomForestRegressor(n_trees)
-
-    def _target(self, y):
-        return y.astype(np.float64)[:, None]
 
     def _strata(self, y):
         return None

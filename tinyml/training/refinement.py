@@ -36,6 +36,8 @@ class LeafRegression:
     loss : {"squared", "logistic", "softmax"}
     ridge : float
         Penalty, in rows: a leaf of that many rows is shrunk to half of its value.
+    offset : ndarray of shape (n_outputs,), optional
+        Scores where no tree adds anything; by default the best ones.
     """
 
     trees: object
@@ -44,20 +46,17 @@ class LeafRegression:
     weight: np.ndarray
     loss: str
     ridge: float
+    offset: np.ndarray | None = None
+
+    def __post_init__(self):
+        if self.offset is None:
+            offset = constant(self.target, self.weight, self.loss)
+            object.__setattr__(self, "offset", offset)
 
     @cached_property
     def leaves(self):
         """Leaf of every row in every tree, shape (n_trees, n_samples)."""
         return np.ascontiguousarray(self.trees.apply(self.X).T)
-
-    @cached_property
-    def offset(self):
-        """The best scores without any tree."""
-        mean = np.average(self.target, axis=0, weights=self.weight)
-        if self.loss == "squared":
-            return mean
-        mean = np.clip(mean, 1e-6, 1 - 1e-6)
-        return np.log(mean / (1 - mean)) if self.loss == "logistic" else np.log(mean)
 
     @cached_property
     def _rows(self):
@@ -200,6 +199,15 @@ class LeafRegression:
             return loss.sum(), weight * (expit(scores) - target)
         logs = log_softmax(scores, axis=1)
         return -(weight * target * logs).sum(), weight * (np.exp(logs) - target)
+
+
+def constant(target, weight, loss):
+    """Return the best scores that are the same for all rows."""
+    mean = np.average(target, axis=0, weights=weight)
+    if loss == "squared":
+        return mean
+    mean = np.clip(mean, 1e-6, 1 - 1e-6)
+    return np.log(mean / (1 - mean)) if loss == "logistic" else np.log(mean)
 
 
 def on_grid(values, bits):

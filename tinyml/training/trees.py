@@ -125,7 +125,8 @@ class Trees:
     @classmethod
     def from_node(cls, forest: Forest) -> Trees:
         """Return the trees of a node of the graph, in depth-first order."""
-        return joined([_depth_first(tree) for tree in forest.trees], forest.precision)
+        parts = [(t.left, t.right, t.feature, t.threshold, t.value) for t in forest.trees]
+        return joined([preorder(*part) for part in parts], forest.precision)
 
     def n_bytes(self, threshold_bytes: int) -> int:
         """Bytes of the tables of these trees.
@@ -280,17 +281,19 @@ def _reached(left, right, root, is_leaf):
     return kept
 
 
-def _depth_first(tree: Tree) -> tuple[np.ndarray, ...]:
-    order = depth_first_order(np.asarray(tree.left), np.asarray(tree.right))
-    number = np.empty(len(tree.left), dtype=np.int64)
+def preorder(left, right, feature, threshold, value):
+    """Return the arrays of a tree in depth-first order."""
+    order = _depth_first_order(np.asarray(left), np.asarray(right))
+    number = np.empty(len(left), dtype=np.int64)
     number[order] = np.arange(len(order))
-    left, right = tree.left[order], tree.right[order]
-    left, right = np.where(left < 0, -1, number[left]), np.where(left < 0, -1, number[right])
-    return left, right, tree.feature[order], tree.threshold[order], tree.value[order]
+    is_leaf = left[order] < 0
+    left = np.where(is_leaf, -1, number[left[order]])
+    right = np.where(is_leaf, -1, number[right[order]])
+    return left, right, feature[order], threshold[order], value[order]
 
 
 @njit(cache=True)
-def depth_first_order(left, right):
+def _depth_first_order(left, right):
     """Return the nodes under node 0, parents first, then the left subtree, then the right one."""
     order = np.empty(len(left), dtype=np.int64)
     stack = np.empty(len(left) + 1, dtype=np.int64)
