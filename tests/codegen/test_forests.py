@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from instances import FOREST, SEED, data
+from instances import FOREST, INSTANCES, SEED, data, fitted
 from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier
 from sklearn.model_selection import train_test_split
 from sklearn.pipeline import make_pipeline
@@ -10,7 +10,7 @@ from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, RobustScaler, Stan
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 import tinyml
-from tinyml.codegen.ops import TreeWalk
+from tinyml.codegen.ops import TreeCode, TreeTable, TreeWalk
 
 SCALERS = {
     "no scaler": None,
@@ -122,3 +122,31 @@ def test_a_regressor_keeps_its_spread_beside_any_mean(offset):
     X, y = data("diabetes")
     model = DecisionTreeRegressor(max_depth=4, **SEED).fit(X, y + offset)
     assert tinyml.compile(model, X, bits=16).agreement.relative_error < 0.01
+
+
+@pytest.mark.parametrize(
+    "name", ["tree", "forest", "forest_reals", "forest_regressor", "tree_several"]
+)
+def test_layouts_agree_and_bytes_are_those_of_the_tables(name):
+    X, _ = data(INSTANCES[name].data)
+    code, table = (tinyml.compile(fitted(name), X, layout=kind) for kind in ("code", "table"))
+    np.testing.assert_array_equal(code.run(code.quantize(X)), table.run(table.quantize(X)))
+    assert code.table_bytes == table.table_bytes
+    (walk,) = (op for op in table.ops if isinstance(op, TreeTable))
+    assert walk.table_bytes == sum(t.nbytes for t in walk.tables().values())
+
+
+def test_the_smaller_layout_is_chosen():
+    X, y = data("digits")
+    kinds = {}
+    for depth in (1, 10):
+        program = tinyml.compile(DecisionTreeClassifier(max_depth=depth, **SEED).fit(X, y), X)
+        kinds[depth] = {type(op) for op in program.ops if isinstance(op, TreeWalk)}
+    assert kinds == {1: {TreeCode}, 10: {TreeTable}}
+
+
+def test_unknown_layout():
+    X, y = data("digits")
+    model = DecisionTreeClassifier(max_depth=1, **SEED).fit(X, y)
+    with pytest.raises(ValueError, match="'layout' parameter of compile must be 'auto', 'code' or"):
+        tinyml.compile(model, X, layout="flat")

@@ -103,12 +103,15 @@ class Builder:
     input_range : InputRange
     votes : bool
         Whether the scores are compared with one another (a classifier) or are the answer.
+    layout : {"auto", "code", "table"}
+        Of forests.
     """
 
     graph: Graph
     X: NDArray[Any]
     input_range: InputRange
     votes: bool
+    layout: str = "auto"
     _cache: dict[tuple[int, ...], _Built] = field(default_factory=dict)
     _narrowed: dict[tuple[Any, ...], Op] = field(default_factory=dict)
     _outside: dict[Op, Value] = field(default_factory=dict)  # what a held local stands for
@@ -365,7 +368,7 @@ class Builder:
             limit = ctype_range("int16_t" if fmt.bits > 8 else "int8_t")[1]
             x = narrow_together(x, limit, float(np.abs(x.type.to_float(raw)).max(initial=0)))
         frac = sum_frac(node, fmt.bits) if self._votes_frac is None else self._votes_frac
-        return lower_forest(x, node, stage.views[0], frac)
+        return lower_forest(x, node, stage.views[0], frac, self.layout)
 
     @cached_property
     def _votes_frac(self) -> int | None:

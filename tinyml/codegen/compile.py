@@ -41,6 +41,7 @@ def compile(
     bits: int | str = "auto",
     board: Any = None,
     input_range: tuple[float, float] | None = None,
+    layout: str = "auto",
 ) -> Program:
     """Compile a fitted model into an integer program.
 
@@ -59,6 +60,10 @@ def compile(
         A board whose flash the tables must fit. It never changes a number.
     input_range : (low, high), optional
         Range of whole-number features, where the rows do not show it.
+    layout : {"auto", "code", "table"}
+        How forests are stored: as code of nested comparisons, which is fast, or in packed tables,
+        which take a fraction of the flash and some ten times as long. ``"auto"`` takes what is
+        expected to be smaller. It never changes a number.
 
     Returns
     -------
@@ -85,6 +90,11 @@ def compile(
         raise ValueError(
             f"The 'bits' parameter of compile must be 8, 16 or 'auto'. Got {bits!r} instead."
         )
+    if layout not in ("auto", "code", "table"):
+        raise ValueError(
+            "The 'layout' parameter of compile must be 'auto', 'code' or 'table'. "
+            f"Got {layout!r} instead."
+        )
     _check_fitted(model)
     X = _calibration_rows(model, X)
     declared = _declared_range(input_range)
@@ -92,7 +102,7 @@ def compile(
     has_gaps = bool(np.isnan(X).any()) or _may_end(graph)
     X = X[:: -(-len(X) // _MOST_ROWS)]
     with blas_single_thread():  # the products are small, threads only wait for one another
-        program = _Compiler(model, graph, X, declared, has_gaps).compile(bits)
+        program = _Compiler(model, graph, X, declared, has_gaps, layout).compile(bits)
     if board is not None:
         _check_board(program, board)
     return program
@@ -220,7 +230,13 @@ class _Compiler:
     """Searches the levels of a builder; the graph is lowered once."""
 
     def __init__(
-        self, model: Any, graph: Graph, X: NDArray[Any], declared: Any, has_gaps: bool
+        self,
+        model: Any,
+        graph: Graph,
+        X: NDArray[Any],
+        declared: Any,
+        has_gaps: bool,
+        layout: str,
     ) -> None:
         self.model = model
         self.graph = graph
@@ -232,7 +248,7 @@ class _Compiler:
         self.head = _head(self.classes, graph.scores.size)
         self.input_range = range_of(X[~is_held], declared, has_gaps=has_gaps)
         votes = self.classes is not None
-        self.builder = Builder(graph, X[~is_held], self.input_range, votes)
+        self.builder = Builder(graph, X[~is_held], self.input_range, votes, layout)
 
     def compile(self, bits: int | str) -> Program:
         highest = self.builder.top_levels(16 if bits == 16 else 32)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tinyml.codegen.fixed import IntArray, to_raw
 from tinyml.codegen.fold import View
 from tinyml.codegen.graph import Floats, Forest, Tree
-from tinyml.codegen.ops import IntTree, Op, TreeWalk
+from tinyml.codegen.ops import IntTree, Op, TreeCode, TreeTable, TreeWalk
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,11 @@ class ForestFormat:
     bits: int
 
 
-def lower_forest(x: Op, forest: Forest, view: View, frac: int) -> TreeWalk:
-    """Return the op that walks `forest` over the view of x, with leaves of `frac` bits."""
+def lower_forest(x: Op, forest: Forest, view: View, frac: int, layout: str) -> TreeWalk:
+    """Return the op that walks `forest` over the view of x, with leaves of `frac` bits.
+
+    The layout decides about flash and time, never about a number; "auto" is the smaller one.
+    """
     rows = [to_raw(tree.value[tree.is_leaf], frac, -(2**31), 2**31 - 1) for tree in forest.trees]
     values, number = np.unique(np.vstack(rows), axis=0, return_inverse=True)
     split = np.split(number.ravel(), np.cumsum([len(r) for r in rows])[:-1])
@@ -31,7 +34,11 @@ def lower_forest(x: Op, forest: Forest, view: View, frac: int) -> TreeWalk:
         for tree, leaf in zip(forest.trees, split, strict=True)
     )
     offset = to_raw(forest.offset, frac, -(2**31), 2**31 - 1)
-    return TreeWalk(x, trees, values, offset, frac)
+    code = TreeCode(x, trees, values, offset, frac)
+    table = TreeTable(x, trees, values, offset, frac)
+    if layout == "auto":
+        return min(code, table, key=lambda op: op.flash_bytes)
+    return code if layout == "code" else table
 
 
 def _int_tree(tree: Tree, leaf_numbers: IntArray, x: Op, view: View, precision: Any) -> IntTree:
