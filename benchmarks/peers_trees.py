@@ -79,8 +79,8 @@ class Task:
 # The programs ------------------------------------------------------------------------------------
 
 
-def ours(task):
-    program = tinyml.compile(task.forest, task.X)
+def ours(task, layout):
+    program = tinyml.compile(task.forest, task.X, layout=layout)
     return Candidate(CModel.of(program, "model"))
 
 
@@ -126,7 +126,8 @@ def _around(text, call, input_ctype, task, kind=CModel):
 
 
 PROGRAMS: dict[str, Callable[[Any], Candidate]] = {
-    "tinyml, soft votes": ours,
+    "tinyml, code, soft votes": lambda task: ours(task, "code"),
+    "tinyml, tables, soft votes": lambda task: ours(task, "table"),
     "emlearn, inline int16": emlearn,
     "emlearn, inline int16, 128 X": lambda task: emlearn(task, 128),
     "emlearn, inline int16, 128 X, soft votes": lambda task: emlearn(task, 128, leaf_bits=8),
