@@ -12,6 +12,7 @@ from tinyml.codegen.fixed import IntArray
 from tinyml.codegen.graph import Floats, Forest
 
 _LARGEST = 255
+_PASSES = 3  # over the trees, after which hardly a vote changes
 _Move = tuple[int, int, int, int]  # tree, node, output, and 1 or -1
 
 
@@ -19,14 +20,17 @@ def byte_votes(forest: Forest, reached: Sequence[IntArray]) -> tuple[Forest, int
     """Return the forest with votes of a byte and their fractional bits.
 
     None if that would decide a calibration row otherwise. `reached` holds the leaf that each of
-    these rows reaches in each tree.
+    these rows reaches in each tree. Votes of 256 saturate: what that costs is less than what the
+    last bit is worth to all others.
     """
     table = np.vstack([tree.value[tree.is_leaf] for tree in forest.trees])
     if table.shape[1] == 1 or table.min() < 0 or np.any(forest.offset) or table.max() > _LARGEST:
         return None
-    frac = int(np.floor(np.log2(_LARGEST / table.max())))
+    frac = int(np.floor(np.log2((_LARGEST + 1) / table.max())))
     exact = [np.ldexp(tree.value, frac) for tree in forest.trees]
     rounding = _Rounding(exact, list(reached))
+    for _ in range(_PASSES):
+        rounding.cancel()
     if not rounding.settle():
         return None
     votes = zip(forest.trees, rounding.votes, strict=True)
@@ -36,36 +40,55 @@ def byte_votes(forest: Forest, reached: Sequence[IntArray]) -> tuple[Forest, int
 
 @dataclass
 class _Rounding:
-    """Votes as whole numbers, and what calibration rows lack to be decided as by the exact ones."""
+    """Votes as whole numbers, and their sums on calibration rows beside the exact ones."""
 
     exact: list[Floats]
     reached: list[IntArray]
 
     def __post_init__(self) -> None:
-        self.wanted = np.argmax(self._totals(self.exact), axis=1)
-        self.votes = [np.floor(value + 0.5) for value in self.exact]
+        self.exact_totals = self._totals(self.exact)
+        self.wanted: IntArray = np.argmax(self.exact_totals, axis=1)
+        self.votes = [np.minimum(np.floor(value + 0.5), _LARGEST) for value in self.exact]
         self.totals = self._totals(self.votes)
-        self.lack = self._lack(self.totals, self.wanted)
 
     def _totals(self, votes: list[Floats]) -> Floats:
         return np.asarray(sum(v[leaf] for v, leaf in zip(votes, self.reached, strict=True)))
+
+    def cancel(self) -> None:
+        """Round each tree again, against the mean error that other trees make at its leaves."""
+        for t, leaf in enumerate(self.reached):
+            exact, rest = self.exact[t], self.totals - self.votes[t][leaf]
+            error = np.zeros_like(exact)
+            np.add.at(error, leaf, rest - (self.exact_totals - exact[leaf]))
+            error /= np.maximum(np.bincount(leaf, minlength=len(exact)), 1)[:, None]
+            near = np.clip(np.floor(exact - error + 0.5), np.floor(exact), np.ceil(exact))
+            self.votes[t] = np.minimum(near, _LARGEST)
+            self.totals = rest + self.votes[t][leaf]
 
     def _lack(self, totals: Floats, wanted: IntArray) -> Floats:
         """Return the votes by which the strongest rival is ahead; the first of equals wins."""
         rivals = totals + (np.arange(totals.shape[1]) < wanted[:, None])
         rows = np.arange(len(totals))
         rivals[rows, wanted] = -np.inf
-        return np.maximum(rivals.max(axis=1) - totals[rows, wanted], 0)
+        lack: Floats = np.maximum(rivals.max(axis=1) - totals[rows, wanted], 0)
+        return lack
 
     def settle(self) -> bool:
         """Round votes to their other side, one by one, until no row lacks any; False if some do."""
+        self.lack = self._lack(self.totals, self.wanted)
         while self.lack.any():
-            moves = list(self._moves(int(self.lack.argmax())))
-            gains = [self._gain(move) for move in moves]
-            if max(gains, default=0) <= 0:
+            best = (self._best_move(int(row)) for row in np.flatnonzero(self.lack))
+            move = next((move for move in best if move), None)
+            if move is None:
                 return False
-            self._make(moves[int(np.argmax(gains))])
+            self._make(move)
         return True
+
+    def _best_move(self, row: int) -> _Move | None:
+        """Return what helps all rows most of what helps this one; None if nothing does."""
+        moves = list(self._moves(row))
+        gains = [self._gain(move) for move in moves]
+        return moves[int(np.argmax(gains))] if max(gains, default=0) > 0 else None
 
     def _moves(self, row: int) -> Iterator[_Move]:
         """Yield what lets a row's wanted output gain or its strongest rival lose."""

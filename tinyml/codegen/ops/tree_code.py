@@ -14,6 +14,7 @@ from tinyml.codegen.ops.trees import IntTree, TreeWalk
 
 _AT_ONCE = 32  # trees, for each of which there is an address on the stack
 _REGISTERS = 16  # bytes of sums that an AVR has room for
+_NEAR = 50  # splits of a tree; where there are more, short branches do not reach
 
 
 class TreeCode(TreeWalk):
@@ -40,20 +41,22 @@ class TreeCode(TreeWalk):
             return None
         leaves = [tree.reached() for tree in self.trees]
         rows = MaskedRows.of(self.values, leaves, _REGISTERS // ctype_bytes(self.accumulator))
-        pairs = sum(table.nbytes for table in self.row_tables().values())
-        number = index_ctype(len(self.values) - 1)
-        as_rows = rows.table.nbytes + self._leaf_code_bytes(rows.offset_ctype)
-        return rows if as_rows < pairs + self._leaf_code_bytes(number) else None
+        n_trees, pairs = len(self.trees), sum(t.nbytes for t in self.row_tables().values())
+        pairs += self._leaf_bytes(index_ctype(len(self.values) - 1)) + _pairs_bytes(n_trees)
+        masked = rows.table.nbytes + self._leaf_bytes(rows.offset_ctype)
+        return rows if masked + _masks_bytes(rows.sizes, n_trees) < pairs else None
 
-    def _leaf_code_bytes(self, ctype: str) -> int:
-        """Bytes of what returns a `ctype`, in all leaves."""
+    def _leaf_bytes(self, ctype: str) -> int:
+        """Bytes of the code of all leaves, where they return a `ctype`."""
         return self.n_leaves * (2 + 2 * ctype_bytes(ctype))
 
     @property
     def flash_bytes(self) -> int:
-        wide = ctype_bytes(self.x.type.ctype) - 1
-        code = self.n_splits * (8 + 3 * wide) + 8 * len(self.trees)
-        code += self._leaf_code_bytes(self._leaf_ctype)
+        n_trees, wide = len(self.trees), ctype_bytes(self.x.type.ctype) - 1
+        rows = None if self._masked is None else self._masked.sizes
+        add = _pairs_bytes(n_trees) if rows is None else _masks_bytes(rows, n_trees)
+        split = (6 if self.n_splits <= _NEAR * n_trees else 9) + 4 * wide
+        code = self.n_splits * split + self._leaf_bytes(self._leaf_ctype) + add
         return code + sum(table.nbytes for table in self.tables().values())
 
     @property
@@ -65,7 +68,7 @@ class TreeCode(TreeWalk):
         for t, tree in enumerate(self.trees):
             self._declare_tree(c, t, tree)
         if self._masked is not None:
-            for size in {group.stop - group.start: None for group in self._masked.groups}:
+            for size in dict.fromkeys(self._masked.sizes):
                 self._declare_rows(c, size)
         elif self.outputs is None:
             self.declare_add(c)
@@ -138,8 +141,8 @@ class TreeCode(TreeWalk):
             for t in batch:
                 start = f"{c.name(self, 'rows')} + {c_int(int(masked.starts[t]))}"
                 c.line(f"{row}[{t - first}] = {start} + {c.name(self, f'tree{t}')}({x});")
-            for group in masked.groups:
-                add = c.name(self, f"add{group.stop - group.start}")
+            for group, size in zip(masked.groups, masked.sizes, strict=True):
+                add = c.name(self, f"add{size}")
                 c.line(f"{add}({row}, {len(batch)}, {total} + {group.start});")
 
     def _declare_rows(self, c: Code, size: int) -> None:
@@ -162,3 +165,13 @@ class TreeCode(TreeWalk):
                 c.line("*row++ = p; /* the next group is behind it */")
             for k, local in enumerate(sums):
                 c.line(f"sum[{k}] = {local};")
+
+
+def _pairs_bytes(n_trees: int) -> int:
+    """Bytes of code that adds rows of pairs on an AVR, about."""
+    return 80 + 8 * n_trees
+
+
+def _masks_bytes(sizes: list[int], n_trees: int) -> int:
+    """Bytes of code that adds rows behind masks on an AVR, about."""
+    return sum(20 + 28 * size for size in set(sizes)) + 12 * len(sizes) + 14 * n_trees

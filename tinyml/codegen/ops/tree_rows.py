@@ -42,7 +42,8 @@ class MaskedRows:
         size = -(-n // -(-n // largest_group))
         groups = [slice(k, min(k + size, n)) for k in range(0, n, size)]
         stream: list[int] = []
-        starts, offsets = [], []
+        starts: list[int] = []
+        offsets: list[dict[int, int]] = []
         for numbers in leaves:
             starts.append(len(stream))
             offsets.append({})
@@ -51,6 +52,11 @@ class MaskedRows:
                 for group in groups:
                     stream += _behind_mask(values[number, group])
         return cls(Table.of(np.array(stream)), np.array(starts), offsets, groups)
+
+    @property
+    def sizes(self) -> list[int]:
+        """Return the number of outputs of each group."""
+        return [group.stop - group.start for group in self.groups]
 
     @property
     def offset_ctype(self) -> str:
