@@ -14,6 +14,7 @@ from tinyml.codegen.ops.trees import IntTree, TreeWalk
 
 _AT_ONCE = 32  # trees, for each of which there is an address on the stack
 _REGISTERS = 16  # bytes of sums that an AVR has room for
+_MASK_BITS = 8
 _NEAR = 50  # splits of a tree; where there are more, short branches do not reach
 
 
@@ -40,7 +41,8 @@ class TreeCode(TreeWalk):
         if self.outputs is not None:
             return None
         leaves = [tree.reached() for tree in self.trees]
-        rows = MaskedRows.of(self.values, leaves, _REGISTERS // ctype_bytes(self.accumulator))
+        group = min(_REGISTERS // ctype_bytes(self.accumulator), _MASK_BITS)
+        rows = MaskedRows.of(self.values, leaves, group)
         n_trees, pairs = len(self.trees), sum(t.nbytes for t in self.row_tables().values())
         pairs += self._leaf_bytes(index_ctype(len(self.values) - 1)) + _pairs_bytes(n_trees)
         masked = rows.table.nbytes + self._leaf_bytes(rows.offset_ctype)
@@ -90,11 +92,13 @@ class TreeCode(TreeWalk):
 
     def _leaves(self, t: int) -> IntArray:
         """Return what the nodes of a tree return, where they are leaves."""
-        leaf = self.trees[t].leaf
+        tree = self.trees[t]
         if self._masked is not None:
-            offsets = self._masked.offsets[t]
-            return np.array([offsets.get(number, 0) for number in leaf.tolist()])
-        return leaf if self.outputs is None else self.values[leaf, self.outputs[t]]
+            row = np.searchsorted(tree.reached(), tree.leaf[tree.is_leaf])
+            offsets = np.zeros_like(tree.leaf)
+            offsets[tree.is_leaf] = self._masked.offsets[t][row]
+            return offsets
+        return tree.leaf if self.outputs is None else self.values[tree.leaf, self.outputs[t]]
 
     def _branch(
         self, c: Code, tree: IntTree, height: IntArray, leaves: IntArray, node: int
@@ -139,11 +143,11 @@ class TreeCode(TreeWalk):
         for first in range(0, n_trees, _AT_ONCE):
             batch = range(first, min(first + _AT_ONCE, n_trees))
             for t in batch:
-                start = f"{c.name(self, 'rows')} + {c_int(int(masked.starts[t]))}"
+                start = _behind(c.name(self, "rows"), int(masked.starts[t]))
                 c.line(f"{row}[{t - first}] = {start} + {c.name(self, f'tree{t}')}({x});")
             for group, size in zip(masked.groups, masked.sizes, strict=True):
                 add = c.name(self, f"add{size}")
-                c.line(f"{add}({row}, {len(batch)}, {total} + {group.start});")
+                c.line(f"{add}({row}, {len(batch)}, {_behind(total, group.start)});")
 
     def _declare_rows(self, c: Code, size: int) -> None:
         """Write the function that adds one group of `size` outputs of several rows.
@@ -165,6 +169,10 @@ class TreeCode(TreeWalk):
                 c.line("*row++ = p; /* the next group is behind it */")
             for k, local in enumerate(sums):
                 c.line(f"sum[{k}] = {local};")
+
+
+def _behind(pointer: str, n: int) -> str:
+    return f"{pointer} + {c_int(n)}" if n else pointer
 
 
 def _pairs_bytes(n_trees: int) -> int:

@@ -24,34 +24,30 @@ class MaskedRows:
         The rows end to end.
     starts : ndarray of shape (n_trees,)
         Where the rows of each tree begin.
-    offsets : list of dict
-        For each tree, and each leaf number in it, where its row begins behind the start.
+    offsets : list of ndarray
+        For each tree where its rows begin behind that.
     groups : list of slice
         The outputs of each group.
     """
 
     table: Table
     starts: IntArray
-    offsets: list[dict[int, int]]
+    offsets: list[IntArray]
     groups: list[slice]
 
     @classmethod
     def of(cls, values: IntArray, leaves: Sequence[IntArray], largest_group: int) -> MaskedRows:
-        """Lay out the rows of `values` that the leaves of each tree name."""
+        """Lay out the rows of `values` with the numbers that the `leaves` of each tree have."""
         n = values.shape[1]
         size = -(-n // -(-n // largest_group))
         groups = [slice(k, min(k + size, n)) for k in range(0, n, size)]
-        stream: list[int] = []
-        starts: list[int] = []
-        offsets: list[dict[int, int]] = []
-        for numbers in leaves:
-            starts.append(len(stream))
-            offsets.append({})
-            for number in numbers.tolist():
-                offsets[-1][number] = len(stream) - starts[-1]
-                for group in groups:
-                    stream += _behind_mask(values[number, group])
-        return cls(Table.of(np.array(stream)), np.array(starts), offsets, groups)
+        rows = values[np.concatenate(leaves)]
+        entries, is_kept = _behind_masks(rows, groups)
+        begins = np.cumsum(is_kept.sum(axis=1)) - is_kept.sum(axis=1)
+        by_tree = np.split(begins, np.cumsum([len(numbers) for numbers in leaves])[:-1])
+        starts = np.array([begin[0] for begin in by_tree])
+        offsets = [begin - begin[0] for begin in by_tree]
+        return cls(Table.of(entries[is_kept]), starts, offsets, groups)
 
     @property
     def sizes(self) -> list[int]:
@@ -60,10 +56,16 @@ class MaskedRows:
 
     @property
     def offset_ctype(self) -> str:
-        """C type of what the leaves of a tree return."""
-        return index_ctype(max(max(tree.values()) for tree in self.offsets))
+        """C type of where a row begins among those of its tree."""
+        return index_ctype(max(int(offsets.max()) for offsets in self.offsets))
 
 
-def _behind_mask(values: IntArray) -> list[int]:
-    present = values != 0
-    return [int(np.sum(present << np.arange(len(values)))), *values[present].tolist()]
+def _behind_masks(rows: IntArray, groups: Sequence[slice]) -> tuple[IntArray, IntArray]:
+    """Return a mask and all values for each group of each row, and which of them are kept."""
+    entries, kept = [], []
+    for group in groups:
+        is_present = rows[:, group] != 0
+        mask = is_present @ (1 << np.arange(is_present.shape[1]))
+        entries += [mask[:, None], rows[:, group]]
+        kept += [np.ones((len(rows), 1), dtype=bool), is_present]
+    return np.hstack(entries), np.hstack(kept)
