@@ -268,13 +268,15 @@ class _Compiler:
         while found.loss > enough and found.levels != highest.levels:
             trials = [self._trial(levels) for levels in _promoted(found.levels, highest.levels)]
             found = max(trials, key=lambda trial: _worth(found, trial))
-        self._say_if_beyond_budget(found.program.table_bytes - lowest.program.table_bytes)
+        self._say_if_beyond_budget(lowest.program.table_bytes, found.program.table_bytes)
         return found
 
-    def _say_if_beyond_budget(self, added: int) -> None:
+    def _say_if_beyond_budget(self, before: int, after: int) -> None:
         """Warn if widening took the estimator beyond its own `max_bytes`."""
-        allowed = getattr(self.final, "max_bytes", None)
-        beyond = 0 if allowed is None else self.final.n_model_bytes_ + added - allowed
+        allowed, added = getattr(self.final, "max_bytes", None), after - before
+        if allowed is None:
+            return
+        beyond = min(self.final.n_model_bytes_ + added, after) - allowed
         if added > 0 and beyond > 0:
             warnings.warn(
                 f"bits='auto' took the constants {beyond} bytes beyond the {allowed} that "

@@ -3,6 +3,7 @@
 from .bonsai import BonsaiClassifier, BonsaiRegressor
 from .fastgrnn import FastGRNNClassifier, FastGRNNRegressor
 from .protonn import ProtoNNClassifier, ProtoNNRegressor
+from .pruned_forest import PrunedForestClassifier, PrunedForestRegressor
 from .sequence_scaler import SequenceScaler
 
 __all__ = [
@@ -12,5 +13,7 @@ __all__ = [
     "FastGRNNRegressor",
     "ProtoNNClassifier",
     "ProtoNNRegressor",
+    "PrunedForestClassifier",
+    "PrunedForestRegressor",
     "SequenceScaler",
 ]

@@ -1,5 +1,6 @@
 """What estimators that end in trees share: rows, scores, bytes, and their one lowering."""
 
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -9,8 +10,31 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ..codegen.lower import lower
+from ..training.refinement import LeafRegression
 from ..training.trees import Trees, threshold_bytes
 from ._trained import TrainedClassifier, TrainedRegressor
+
+_FREE_SWEEPS, _FREE_RATE = 10, 0.1
+_ROUNDS = 6
+_TABLE_SHARE, _BYTES_OF_A_LEAF = 0.3, 2.1  # a leaf with its split
+CODE_ENTRIES, CODE_BITS = 4, 6  # of a row of values that leaves share
+
+
+def n_codes_for(n_leaves, n_outputs):
+    """Return how many rows of values suit so many leaves: a table of about a third of them."""
+    if n_outputs == 1:
+        return 32
+    room = _TABLE_SHARE * n_leaves * _BYTES_OF_A_LEAF / _code_bytes(n_outputs)
+    return int(2 ** np.clip(np.floor(np.log2(max(room, 1))), 4, 7))
+
+
+def code_table_bytes(n_codes, n_outputs):
+    """Bytes of the table of rows of values, at most."""
+    return n_codes * _code_bytes(n_outputs) + 2
+
+
+def _code_bytes(n_outputs):
+    return 1 if n_outputs == 1 else 2 + 2 * min(n_outputs, CODE_ENTRIES)
 
 
 class CompactForest(BaseEstimator):
@@ -38,6 +62,14 @@ class CompactForest(BaseEstimator):
     def _scores(self, X):
         check_is_fitted(self)
         return self.trees_.scores(self._checked(X, reset=False)) + self.offset_
+
+    def _refitted(self, trees, X, target, weight, loss, n_codes, seed):
+        """Refit the leaves, first freely, then with few different rows; return trees and offset."""
+        regression = LeafRegression(trees, X, target, weight, loss, self.ridge)
+        value = regression.free(_FREE_SWEEPS, _FREE_RATE)
+        parts = {"n_entries": CODE_ENTRIES, "bits": CODE_BITS, "rng": seed}
+        value = regression.shared(value, n_codes, _ROUNDS, **parts)
+        return replace(trees, value=value), regression.offset
 
     def _refuse_budget(self, smallest):
         raise ValueError(

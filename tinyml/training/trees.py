@@ -184,8 +184,7 @@ def share_thresholds(trees: Trees, X: np.ndarray) -> Trees:
 
     Between the largest value that goes left and the smallest that goes right at a node every
     threshold does the same to the rows of `X`. For each feature the fewest numbers that hit all
-    these intervals are found by the greedy rule; each is the median of the thresholds that it
-    replaces, as far as the intervals let it.
+    these intervals are found by the greedy rule; each is put in the middle of what they share.
     """
     X = np.ascontiguousarray(X, dtype=trees.precision)
     lo, hi = _gaps(X, trees.left, trees.right, trees.feature, trees.threshold, trees.root)
@@ -205,7 +204,7 @@ def _stabbed(lo, hi, threshold):
     for members in np.split(order, np.flatnonzero(np.diff(group)) + 1):
         below, above = lo[members].max(), hi[members].min()
         middle = np.median(threshold[members])
-        if not below <= middle < above and np.isfinite(below) and np.isfinite(above):
+        if np.isfinite(below) and np.isfinite(above):  # as far from any row as can be
             middle = below + (above - below) / 2
         moved[members] = np.clip(middle, below, np.nextafter(above, -np.inf))
     return moved
