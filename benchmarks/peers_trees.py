@@ -35,7 +35,7 @@ FORESTS = {
 }
 CPLUSPLUS = Flags(
     "c++",
-    ("-x", "c++", "-std=gnu++11", "-fno-exceptions", "-Wno-write-strings", *OS.compile[1:]),
+    ("-x", "c++", "-std=gnu++11", "-fno-exceptions", *OS.compile[1:]),
     OS.link,
 )
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tinyml.codegen.fixed import IntArray, index_ctype
 from tinyml.codegen.ops.base import Table
@@ -60,7 +61,7 @@ class MaskedRows:
         return index_ctype(max(int(offsets.max()) for offsets in self.offsets))
 
 
-def _behind_masks(rows: IntArray, groups: Sequence[slice]) -> tuple[IntArray, IntArray]:
+def _behind_masks(rows: IntArray, groups: Sequence[slice]) -> tuple[IntArray, NDArray[np.bool_]]:
     """Return a mask and all values for each group of each row, and which of them are kept."""
     entries, kept = [], []
     for group in groups:
