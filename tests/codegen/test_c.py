@@ -81,6 +81,16 @@ def table():
     return literal(TreeTable(x, (one, two, one, two), values, np.zeros(3, int), 3), "argmax")
 
 
+def votes():
+    """Four trees of three splits, the votes of which go to ten classes."""
+    x = Input(4, 0, "int8_t")
+    shape = ([1, 2, -1, -1, 5, -1, -1], [4, 3, -1, -1, 6, -1, -1], [0, 1, 0, 0, 3, 0, 0])
+    threshold, leaf = np.array([0, -9, 0, 0, 99, 0, 0]), np.array([0, 0, 0, 1, 0, 2, 3])
+    trees = [IntTree(*map(np.array, shape), threshold + t, leaf + 4 * t) for t in range(4)]
+    values = np.arange(160).reshape(16, 10) * 37 % 64
+    return literal(TreeCode(x, tuple(trees), values, np.zeros(10, int), 6), "argmax")
+
+
 def sequence():
     """Five steps of two channels, a state that forgets, and an end before a missing step."""
     source = Input(10, 0, "int8_t", missing=-128)
@@ -96,6 +106,7 @@ PROGRAMS = {
     "kernel": kernel,
     "trees": trees,
     "table": table,
+    "votes": votes,
     "sequence": sequence,
 }
 

@@ -12,11 +12,12 @@ from tinyml.codegen.fixed import IntArray, to_raw
 from tinyml.codegen.fold import View
 from tinyml.codegen.graph import Floats, Forest, Tree
 from tinyml.codegen.ops import IntTree, Op, TreeCode, TreeTable, TreeWalk
+from tinyml.codegen.votes import byte_votes
 
 
 @dataclass(frozen=True)
 class ForestFormat:
-    """Width of what trees compare, and of a regressor's leaves."""
+    """Width of what trees compare, of votes and of a regressor's leaves."""
 
     bits: int
 
@@ -111,17 +112,27 @@ def _pruned(
     return IntTree(np.array(left), np.array(right), source[kept], threshold[kept], leaf[kept])
 
 
-def votes_frac(forest: Forest, reached: list[NDArray[np.intp]]) -> int:
-    """Return the fractional bits of votes: exact if few do, else enough for every decision.
+def rounded_votes(forest: Forest, reached: list[NDArray[np.intp]], bits: int) -> tuple[Forest, int]:
+    """Return a classifier's forest as its votes are rounded, and their fractional bits.
 
-    `reached` holds the leaf that each calibration row reaches in each tree. Enough is the coarsest
-    from which on no calibration row changes, one bit more for rows not seen, and then what the
-    storage of that holds anyway.
+    Votes are exact if few bits do. Else 8 bits are a byte for each, where calibration rows can all
+    be decided as in float; else there are as many bits as this takes by plain rounding. `reached`
+    holds the leaf that each of these rows reaches in each tree.
     """
     table = np.vstack([tree.value[tree.is_leaf] for tree in forest.trees])
     for frac in range(8):
         if np.array_equal(np.ldexp(table, frac), np.floor(np.ldexp(table, frac))):
-            return frac
+            return forest, frac
+    in_bytes = byte_votes(forest, reached) if bits == 8 else None
+    return in_bytes or (forest, _plain_frac(forest, table, reached))
+
+
+def _plain_frac(forest: Forest, table: Floats, reached: list[NDArray[np.intp]]) -> int:
+    """Return the fractional bits that every decision takes.
+
+    That is the coarsest from which on no calibration row changes, one bit more for rows not seen,
+    and then what the storage of that holds anyway.
+    """
 
     def decided(frac: int | None) -> NDArray[np.intp]:
         values = [tree.value for tree in forest.trees]

@@ -108,7 +108,7 @@ static uint8_t table_1_tests_at(uint8_t k)
     word = (uint8_t)((word >> (at & 7)) & 3);
     return (uint8_t)word;
 }
-static void table_1_add(uint8_t leaf, int16_t *sum)
+static void table_1_add(uint8_t leaf, int8_t *sum)
 {
     const uint8_t *s = table_1_start + leaf;
     const uint8_t first = table_next_u8(&s);
@@ -116,10 +116,10 @@ static void table_1_add(uint8_t leaf, int16_t *sum)
     const uint16_t *p = table_1_pairs + first;
     for (; n > 0; n--) {
         const uint16_t pair = table_next_u16(&p);
-        sum[pair >> 8] = (int16_t)(sum[pair >> 8] + (int16_t)(pair & 255));
+        sum[pair >> 8] = (int8_t)(sum[pair >> 8] + (int8_t)(pair & 255));
     }
 }
-static void table_1_walk(const int8_t *x, int16_t *sum)
+static void table_1_walk(const int8_t *x, int8_t *sum)
 {
     const uint8_t *s1 = table_1_shape;
     uint8_t bits = 0, unread = 0;
@@ -166,14 +166,10 @@ void table_scores(const table_input_t *x, table_score_t *out)
 {
     /* TreeTable (4 trees, 6 splits) */
     const int8_t *features = table_1_pointer(x);
-    int16_t sum[3];
     for (uint8_t i = 0; i < 3; i++) {
-        sum[i] = 0;
+        out[i] = 0;
     }
-    table_1_walk(features, sum);
-    for (uint8_t i1 = 0; i1 < 3; i1++) {
-        out[i1] = (int8_t)(sum[i1]);
-    }
+    table_1_walk(features, out);
 }
 
 uint8_t table_predict(const table_input_t *x)

@@ -15,6 +15,7 @@ from tinyml.codegen.fixed import (
     arithmetic_ctype,
     ctype_bytes,
     index_ctype,
+    storage_ctype,
 )
 from tinyml.codegen.ops.base import Code, Op, Ref, Store, Table
 from tinyml.codegen.storage import (
@@ -98,6 +99,15 @@ class _TreeWalk(Op):
         self.accumulator = arithmetic_ctype(-int(partial.max()), int(partial.max()))
         if self.accumulator == "int24_t" and not self._is_single:
             self.accumulator = "int32_t"  # summed in place, in the vector of the scores
+        if not self._is_single and self._holds_all_sums(per_tree):
+            self.accumulator = self.type.ctype
+
+    def _holds_all_sums(self, per_tree: list[IntArray]) -> bool:
+        """Whether the type of the scores also holds the sums of some of the trees."""
+        parts = [*per_tree, self.offset[None]]
+        least = sum(np.minimum(v.min(axis=0), 0) for v in parts)
+        most = sum(np.maximum(v.max(axis=0), 0) for v in parts)
+        return storage_ctype(int(np.min(least)), int(np.max(most))) == self.type.ctype
 
     def run(self, *args: IntArray) -> IntArray:
         scores = np.tile(self.offset, (len(args[0]), 1))
