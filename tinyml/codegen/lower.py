@@ -5,7 +5,8 @@ from __future__ import annotations
 from functools import singledispatch
 from typing import Any
 
-from sklearn.base import is_classifier, is_regressor
+import numpy as np
+from sklearn.base import is_classifier, is_outlier_detector, is_regressor
 from sklearn.pipeline import Pipeline
 
 from tinyml.codegen.graph import Graph, Node
@@ -43,14 +44,23 @@ def supported() -> list[str]:
 def lowered(model: Any, n_features: int) -> Graph:
     """Return the float graph of a fitted predictor."""
     final = final_step(model)
-    if not hasattr(final, "predict") or not (is_classifier(final) or is_regressor(final)):
+    predicts = is_classifier(final) or is_regressor(final) or is_outlier_detector(final)
+    if not hasattr(final, "predict") or not predicts:
         raise TypeError(
-            f"compile needs a model that ends in a classifier or a regressor. Got "
+            "compile needs a model that ends in a classifier or a regressor. Got "
             f"{type(final).__name__} at the end instead."
         )
     graph = Graph(n_features)
     graph.scores = lower(model, graph, graph.input)
     return graph
+
+
+def labels(model: Any) -> Any:
+    """Return what a fitted predictor decides between, in the order of its scores; else None."""
+    final = final_step(model)
+    if is_outlier_detector(final):
+        return np.array([-1, 1])
+    return final.classes_ if is_classifier(final) else None
 
 
 def final_step(model: Any) -> Any:
