@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-from sklearn.base import BaseEstimator, clone, is_classifier
+from sklearn.base import BaseEstimator, clone, is_regressor
 from sklearn.datasets import (
     load_breast_cancer,
     load_diabetes,
@@ -20,8 +20,16 @@ from sklearn.datasets import (
 )
 from sklearn.decomposition import PCA
 from sklearn.ensemble import (
+    AdaBoostClassifier,
+    BaggingClassifier,
+    BaggingRegressor,
     ExtraTreesClassifier,
     ExtraTreesRegressor,
+    GradientBoostingClassifier,
+    GradientBoostingRegressor,
+    HistGradientBoostingClassifier,
+    HistGradientBoostingRegressor,
+    IsolationForest,
     RandomForestClassifier,
     RandomForestRegressor,
 )
@@ -72,8 +80,8 @@ class Instance:
 
     @property
     def is_classifier(self) -> bool:
-        """Whether it ends in a classifier."""
-        return is_classifier(self.estimator)
+        """Whether it decides: ends in a classifier, or in a detector of outliers."""
+        return not is_regressor(self.estimator)
 
 
 # Data ---------------------------------------------------------------------------------------------
@@ -238,6 +246,30 @@ def _trees() -> Iterator[tuple[str, BaseEstimator, str]]:
     yield "forest_several", RandomForestRegressor(**FOREST), "two_targets"
 
 
+def _ensembles() -> Iterator[tuple[str, BaseEstimator, str]]:
+    few, part = {"n_estimators": 5, **SEED}, {"max_features": 0.5, "max_samples": 0.3}
+    boosted = {"n_estimators": 4, **SEED}
+    histograms = {"max_iter": 4, "max_leaf_nodes": 6, "early_stopping": False, **SEED}
+    shallow = DecisionTreeClassifier(max_depth=4, **SEED)
+    yield "bagging", BaggingClassifier(shallow, **part, **few), "digits"
+    yield "bagging_rare", BaggingClassifier(shallow, max_samples=9, **few), "wine"
+    low = DecisionTreeRegressor(max_depth=4, **SEED)
+    yield "bagging_regressor", BaggingRegressor(low, max_features=0.5, **few), "diabetes"
+    yield "adaboost", AdaBoostClassifier(shallow, **few), "digits"
+    yield "adaboost_binary", _scaled(AdaBoostClassifier(n_estimators=9, **SEED)), "cancer"
+    yield "boosting", GradientBoostingClassifier(**boosted), "digits"
+    yield "boosting_names", GradientBoostingClassifier(init="zero", **boosted), "iris"
+    yield "boosting_binary", GradientBoostingClassifier(**boosted), "mixed"
+    exponential = GradientBoostingClassifier(loss="exponential", **boosted)
+    yield "boosting_exponential", _scaled(exponential), "even_digits"
+    yield "boosting_regressor", GradientBoostingRegressor(**boosted), "diabetes"
+    yield "histograms", HistGradientBoostingClassifier(**histograms), "digits"
+    yield "histograms_binary", HistGradientBoostingClassifier(**histograms), "cancer"
+    yield "histograms_regressor", HistGradientBoostingRegressor(**histograms), "diabetes"
+    yield "isolation", IsolationForest(n_estimators=9, contamination=0.1, **SEED), "digits"
+    yield "isolation_reals", IsolationForest(max_features=0.5, **few), "cancer"
+
+
 def _protonn() -> Iterator[tuple[str, BaseEstimator, str]]:
     sparse = {"projection_density": 0.3, "label_density": 0.5}
     yield "protonn", ProtoNNClassifier(8, 20, **PROTONN), "digits"
@@ -280,7 +312,9 @@ def _fastgrnn() -> Iterator[tuple[str, BaseEstimator, str]]:
     yield "gru_regressor", FastGRNNRegressor(4, cell="gru", **FASTGRNN), "diabetes"
 
 
-_FAMILIES = (_pipelines, _scalers, _selectors, _linear, _trees, _protonn, _bonsai, _fastgrnn)
+_FAMILIES = (
+    _pipelines, _scalers, _selectors, _linear, _trees, _ensembles, _protonn, _bonsai, _fastgrnn,
+)  # fmt: skip
 INSTANCES = {row[0]: Instance(*row) for family in _FAMILIES for row in family()}
 CLASSIFIERS = [name for name, instance in INSTANCES.items() if instance.is_classifier]
 

@@ -8,7 +8,7 @@ from sklearn.utils.validation import check_is_fitted
 
 import tinyml.codegen.compile
 import tinyml.estimators
-from tinyml.codegen.lower import lower, lowered
+from tinyml.codegen.lower import labels, lower, lowered
 
 
 def registration(step):
@@ -53,6 +53,6 @@ def test_the_float_graph_is_the_model(name):
     if not INSTANCES[name].is_classifier:
         np.testing.assert_allclose(np.squeeze(scores), model.predict(X), rtol=1e-5, atol=1e-6)
     elif scores.shape[1] == 1:
-        np.testing.assert_array_equal(model.classes_[(scores[:, 0] > 0) * 1], model.predict(X))
+        np.testing.assert_array_equal(labels(model)[(scores[:, 0] > 0) * 1], model.predict(X))
     else:
-        np.testing.assert_array_equal(model.classes_[scores.argmax(axis=1)], model.predict(X))
+        np.testing.assert_array_equal(labels(model)[scores.argmax(axis=1)], model.predict(X))

@@ -12,6 +12,7 @@ from tinyml.codegen.fixed import IntArray, to_raw
 from tinyml.codegen.fold import View
 from tinyml.codegen.graph import Floats, Forest, Tree
 from tinyml.codegen.ops import IntTree, Op, TreeWalk
+from tinyml.codegen.storage import output_of_trees
 
 
 @dataclass(frozen=True)
@@ -104,31 +105,123 @@ def _pruned(
     return IntTree(np.array(left), np.array(right), source[kept], threshold[kept], leaf[kept])
 
 
-def votes_frac(forest: Forest, reached: list[NDArray[np.intp]]) -> int:
-    """Return the fractional bits of votes: exact if few do, else enough for every decision.
+def votes(forest: Forest, reached: list[NDArray[np.intp]]) -> tuple[int, Forest]:
+    """Return the fractional bits of votes, and the forest with the offset that goes with them.
 
-    `reached` holds the leaf that each calibration row reaches in each tree. Enough is the coarsest
-    from which on no calibration row changes, one bit more for rows not seen, and then what the
-    storage of that holds anyway.
+    `reached` holds the leaf that each calibration row reaches in each tree. Exact bits are taken if
+    few do. Leaves that hold one number get the fewest with which no calibration row changes and
+    rounding is small beside what decides, rows of numbers what `_row_frac` says. The offset of one
+    score is the one nearest to the model's that changes no calibration row, so that a row that
+    lies exactly on the boundary stays on its side.
     """
     table = np.vstack([tree.value[tree.is_leaf] for tree in forest.trees])
+    numbers = np.vstack([table, forest.offset])
     for frac in range(8):
-        if np.array_equal(np.ldexp(table, frac), np.floor(np.ldexp(table, frac))):
+        if np.array_equal(np.ldexp(numbers, frac), np.floor(np.ldexp(numbers, frac))):
+            return frac, forest
+    ballot = _Ballot(forest, reached)
+    fracs = range(-int(np.floor(np.log2(np.abs(table).max()))), _most_frac(forest))
+    frac = _scalar_frac(ballot, fracs) if ballot.is_scalar else _row_frac(ballot, table, fracs)
+    return frac, replace(forest, offset=np.ldexp(ballot.offset(frac), -frac))
+
+
+_ROUNDING = 2.0**-15  # of a margin, root mean square, beside the median margin: 1 row in 100 000
+
+
+class _Ballot:
+    """The votes of calibration rows, rounded to any number of bits."""
+
+    def __init__(self, forest: Forest, reached: list[NDArray[np.intp]]) -> None:
+        self.forest = forest
+        self.reached = reached
+        leaves = [tree.value[tree.is_leaf] for tree in forest.trees]
+        n_trees = len(leaves)
+        tree = np.repeat(np.arange(n_trees), [len(rows) for rows in leaves])
+        self.outputs = output_of_trees(np.vstack(leaves), tree, n_trees)
+        self.exact = self.total(None) + forest.offset
+        self.wanted = self.exact[:, 0] > 0 if self.is_single else self.exact.argmax(axis=1)
+
+    @property
+    def is_single(self) -> bool:
+        """Whether there is one score, which decides by its sign."""
+        return self.forest.size == 1
+
+    @property
+    def is_scalar(self) -> bool:
+        """Whether each tree adds to one output."""
+        return self.outputs is not None
+
+    def total(self, frac: int | None) -> Floats:
+        """Sum the leaves of every row, without the offset: as they are, or as whole numbers."""
+        total = np.zeros((len(self.reached[0]), self.forest.size))
+        for t, (tree, leaf) in enumerate(zip(self.forest.trees, self.reached, strict=True)):
+            column = slice(None) if self.outputs is None else int(self.outputs[t])
+            value = tree.value[:, column]
+            total[:, column] += (value if frac is None else _rounded(value, frac))[leaf]
+        return total
+
+    def offset(self, frac: int, total: Floats | None = None) -> Floats:
+        """Return the whole-numbered offset."""
+        offset = _rounded(self.forest.offset, frac)
+        if not self.is_single:
+            return offset
+        total = self.total(frac) if total is None else total
+        least = 1 - total[self.wanted].min(initial=np.inf)
+        most = -total[~self.wanted].max(initial=-np.inf)
+        return np.clip(offset, least, most) if least <= most else offset
+
+    def changes(self, frac: int, total: Floats) -> bool:
+        """Whether any row is decided otherwise with so many bits."""
+        scores = total + self.offset(frac, total)
+        decided = scores[:, 0] > 0 if self.is_single else scores.argmax(axis=1)
+        return bool(np.any(decided != self.wanted))
+
+    def is_fine(self, frac: int, total: Floats) -> bool:
+        """Whether rounding changes the margins by little beside the median margin."""
+        rounded = np.ldexp(total + _rounded(self.forest.offset, frac), -frac)
+        margin = self._margin(self.exact)
+        error = np.sqrt(np.mean((self._margin(rounded) - margin) ** 2))
+        return bool(error <= _ROUNDING * np.median(margin))
+
+    def _margin(self, scores: Floats) -> Floats:
+        """Return by how much the wanted class is ahead of the next."""
+        if self.is_single:
+            return np.where(self.wanted, scores[:, 0], -scores[:, 0])
+        first = np.take_along_axis(scores, self.wanted[:, None], axis=1)[:, 0]
+        others = scores.copy()
+        np.put_along_axis(others, self.wanted[:, None], -np.inf, axis=1)
+        return np.asarray(first - others.max(axis=1))
+
+
+def _rounded(value: Floats, frac: int) -> Floats:
+    return np.floor(np.ldexp(value, frac) + 0.5)
+
+
+def _most_frac(forest: Forest) -> int:
+    """Return the fractional bits with which no sum can leave 30 bits."""
+    reach = sum(np.abs(tree.value[tree.is_leaf]).max(axis=0) for tree in forest.trees)
+    largest = float((reach + np.abs(forest.offset)).max())
+    return int(np.floor(np.log2((2**30 - len(forest.trees)) / largest)))
+
+
+def _scalar_frac(ballot: _Ballot, fracs: range) -> int:
+    for frac in fracs:
+        total = ballot.total(frac)
+        if ballot.is_fine(frac, total) and not ballot.changes(frac, total):
             return frac
+    return fracs.stop
 
-    def decided(frac: int | None) -> NDArray[np.intp]:
-        values = [tree.value for tree in forest.trees]
-        votes = values if frac is None else [np.floor(np.ldexp(v, frac) + 0.5) for v in values]
-        total = sum(v[leaf] for v, leaf in zip(votes, reached, strict=True))
-        return np.asarray(np.argmax(total, axis=1))
 
-    wanted = decided(None)
-    most = 30 - (len(forest.trees) * max(1, int(np.ceil(np.abs(table).max())))).bit_length()
-    fewest = 0
-    for frac in range(min(16, most)):
-        if np.any(decided(frac) != wanted):
+def _row_frac(ballot: _Ballot, table: Floats, fracs: range) -> int:
+    """Return the coarsest from which on no calibration row changes, one bit more, and room's rest.
+
+    The bit more is for rows not seen, the rest what the storage of that holds anyway.
+    """
+    fewest = fracs.start
+    for frac in fracs[:16]:
+        if ballot.changes(frac, ballot.total(frac)):
             fewest = frac + 1
-    return _widened(forest, table, min(fewest + 1, most))
+    return _widened(ballot.forest, table, min(fewest + 1, fracs.stop))
 
 
 def _widened(forest: Forest, table: Floats, frac: int) -> int:

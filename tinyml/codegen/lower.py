@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import singledispatch
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,14 @@ from sklearn.base import is_classifier, is_outlier_detector, is_regressor
 from sklearn.pipeline import Pipeline
 
 from tinyml.codegen.graph import Graph, Node
+
+OPTIONAL = {
+    "LGBMClassifier": "lightgbm",
+    "LGBMRegressor": "lightgbm",
+    "XGBClassifier": "xgboost",
+    "XGBRegressor": "xgboost",
+}
+"""Classes of packages that are not imported for them; by name, because they may not be there."""
 
 
 @singledispatch
@@ -31,14 +40,28 @@ def lower(model: Any, g: Graph, x: Node) -> Node:
     y : Node
         A transformer's features or a predictor's scores.
     """
-    raise TypeError(
-        f"{type(model).__name__} cannot be compiled; these can: {', '.join(supported())}."
-    )
+    package = _optional_package(model)
+    if package is None:
+        raise TypeError(
+            f"{type(model).__name__} cannot be compiled; these can: {', '.join(supported())}."
+        )
+    import_module(f"tinyml.codegen.lower_{package}")  # registers what `lower` then finds
+    return lower(model, g, x)
+
+
+def _optional_package(model: Any) -> str | None:
+    """Return the package of a model whose lowering is not registered yet."""
+    for cls in type(model).__mro__:
+        package = OPTIONAL.get(cls.__name__)
+        if package is not None and cls.__module__.split(".")[0] == package:
+            return package
+    return None
 
 
 def supported() -> list[str]:
     """Return the names of the classes that can be compiled."""
-    return sorted(cls.__name__ for cls in lower.registry if cls is not object)
+    registered = {cls.__name__ for cls in lower.registry if cls is not object}
+    return sorted(registered | set(OPTIONAL))
 
 
 def lowered(model: Any, n_features: int) -> Graph:
