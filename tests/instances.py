@@ -7,6 +7,8 @@ do each piece of work once in a session; nobody changes what these return.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 from sklearn.base import BaseEstimator, clone, is_regressor
@@ -270,6 +272,45 @@ def _ensembles() -> Iterator[tuple[str, BaseEstimator, str]]:
     yield "isolation_reals", IsolationForest(max_features=0.5, **few), "cancer"
 
 
+MODELS = Path(__file__).parent / "models"  # saved by XGBoost and LightGBM
+
+
+def _imported() -> Iterator[tuple[str, BaseEstimator, str]]:
+    for file in sorted(MODELS.glob("*_*.*")):
+        library, name = file.stem.split("_")
+        yield f"{library}_file_{name}", tinyml.read_forest(file), name
+
+
+def _xgboost() -> Iterator[tuple[str, BaseEstimator, str]]:
+    if find_spec("xgboost") is None:
+        return
+    from xgboost import XGBClassifier, XGBRegressor, XGBRFClassifier
+
+    few = {"n_estimators": 3, "max_depth": 3, "n_jobs": 1, **SEED}
+    yield "xgboost", XGBClassifier(**few), "digits"
+    yield "xgboost_binary", XGBClassifier(**few), "mixed"
+    yield "xgboost_scaled", _scaled(XGBClassifier(objective="binary:hinge", **few)), "cancer"
+    yield "xgboost_dart", XGBClassifier(booster="dart", rate_drop=0.5, **few), "even_digits"
+    yield "xgboost_forest", XGBRFClassifier(**few), "digits"
+    yield "xgboost_regressor", XGBRegressor(**few), "diabetes"
+    yield "xgboost_several", XGBRegressor(objective="reg:absoluteerror", **few), "two_targets"
+
+
+def _lightgbm() -> Iterator[tuple[str, BaseEstimator, str]]:
+    if find_spec("lightgbm") is None:
+        return
+    from lightgbm import LGBMClassifier, LGBMRegressor
+
+    few = {"n_estimators": 3, "num_leaves": 6, "n_jobs": 1, "verbose": -1, **SEED}
+    bags = {"subsample": 0.5, "subsample_freq": 1}
+    yield "lightgbm", LGBMClassifier(**few), "digits"
+    yield "lightgbm_names", LGBMClassifier(objective="multiclassova", **few), "iris"
+    yield "lightgbm_binary", LGBMClassifier(sigmoid=2.0, **few), "mixed"
+    yield "lightgbm_dart", LGBMClassifier(boosting_type="dart", **few), "even_digits"
+    yield "lightgbm_forest", _scaled(LGBMClassifier(boosting_type="rf", **bags, **few)), "cancer"
+    yield "lightgbm_regressor", LGBMRegressor(objective="huber", **few), "diabetes"
+
+
 def _protonn() -> Iterator[tuple[str, BaseEstimator, str]]:
     sparse = {"projection_density": 0.3, "label_density": 0.5}
     yield "protonn", ProtoNNClassifier(8, 20, **PROTONN), "digits"
@@ -313,7 +354,8 @@ def _fastgrnn() -> Iterator[tuple[str, BaseEstimator, str]]:
 
 
 _FAMILIES = (
-    _pipelines, _scalers, _selectors, _linear, _trees, _ensembles, _protonn, _bonsai, _fastgrnn,
+    _pipelines, _scalers, _selectors, _linear, _trees, _ensembles, _imported, _xgboost, _lightgbm,
+    _protonn, _bonsai, _fastgrnn,
 )  # fmt: skip
 INSTANCES = {row[0]: Instance(*row) for family in _FAMILIES for row in family()}
 CLASSIFIERS = [name for name, instance in INSTANCES.items() if instance.is_classifier]

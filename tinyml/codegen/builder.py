@@ -23,7 +23,7 @@ from tinyml.codegen.fixed import (
     to_raw,
 )
 from tinyml.codegen.fold import Stage, View, fold
-from tinyml.codegen.forests import ForestFormat, lower_forest, sum_frac, votes
+from tinyml.codegen.forests import Ballot, ForestFormat, lower_forest, sum_frac, votes
 from tinyml.codegen.graph import (
     Affine,
     Child,
@@ -364,17 +364,18 @@ class Builder:
         if not isinstance(x, Input):
             limit = ctype_range("int16_t" if fmt.bits > 8 else "int8_t")[1]
             x = narrow_together(x, limit, float(np.abs(x.type.to_float(raw)).max(initial=0)))
-        frac, node = self._votes or (sum_frac(node, fmt.bits), node)
+        ballot = self._ballot
+        frac, node = (sum_frac(node, fmt.bits), node) if ballot is None else votes(ballot, fmt.bits)
         return lower_forest(x, node, stage.views[0], frac)
 
     @cached_property
-    def _votes(self) -> tuple[int, Forest] | None:
-        """Fractional bits and offset of votes, whatever the level; None for a regressor."""
+    def _ballot(self) -> Ballot | None:
+        """How the calibration rows vote; None for a regressor."""
         forest = self.stages[-1].node
         if not self.votes or not isinstance(forest, Forest):
             return None
         seen = self.values[forest.x].astype(forest.precision)
-        return votes(forest, [tree.leaves(seen) for tree in forest.trees])
+        return Ballot(forest, [tree.leaves(seen) for tree in forest.trees])
 
     def _reach(self, position: int) -> float:
         """Return the difference beyond which the kernel that follows has vanished."""

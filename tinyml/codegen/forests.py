@@ -17,7 +17,7 @@ from tinyml.codegen.storage import output_of_trees
 
 @dataclass(frozen=True)
 class ForestFormat:
-    """Width of what trees compare, and of a regressor's leaves."""
+    """Width of what trees compare, and of leaves; votes take what decisions need of it."""
 
     bits: int
 
@@ -105,39 +105,23 @@ def _pruned(
     return IntTree(np.array(left), np.array(right), source[kept], threshold[kept], leaf[kept])
 
 
-def votes(forest: Forest, reached: list[NDArray[np.intp]]) -> tuple[int, Forest]:
-    """Return the fractional bits of votes, and the forest with the offset that goes with them.
+class Ballot:
+    """The votes of calibration rows, rounded to any number of bits.
 
-    `reached` holds the leaf that each calibration row reaches in each tree. Exact bits are taken if
-    few do. Leaves that hold one number get the fewest with which no calibration row changes and
-    rounding is small beside what decides, rows of numbers what `_row_frac` says. The offset of one
-    score is the one nearest to the model's that changes no calibration row, so that a row that
-    lies exactly on the boundary stays on its side.
+    Parameters
+    ----------
+    forest : Forest
+    reached : list of ndarray
+        For each tree the leaf that each row reaches.
     """
-    table = np.vstack([tree.value[tree.is_leaf] for tree in forest.trees])
-    numbers = np.vstack([table, forest.offset])
-    for frac in range(8):
-        if np.array_equal(np.ldexp(numbers, frac), np.floor(np.ldexp(numbers, frac))):
-            return frac, forest
-    ballot = _Ballot(forest, reached)
-    fracs = range(-int(np.floor(np.log2(np.abs(table).max()))), _most_frac(forest))
-    frac = _scalar_frac(ballot, fracs) if ballot.is_scalar else _row_frac(ballot, table, fracs)
-    return frac, replace(forest, offset=np.ldexp(ballot.offset(frac), -frac))
-
-
-_ROUNDING = 2.0**-15  # of a margin, root mean square, beside the median margin: 1 row in 100 000
-
-
-class _Ballot:
-    """The votes of calibration rows, rounded to any number of bits."""
 
     def __init__(self, forest: Forest, reached: list[NDArray[np.intp]]) -> None:
         self.forest = forest
         self.reached = reached
         leaves = [tree.value[tree.is_leaf] for tree in forest.trees]
-        n_trees = len(leaves)
-        tree = np.repeat(np.arange(n_trees), [len(rows) for rows in leaves])
-        self.outputs = output_of_trees(np.vstack(leaves), tree, n_trees)
+        tree = np.repeat(np.arange(len(leaves)), [len(rows) for rows in leaves])
+        self.table = np.vstack(leaves)
+        self.outputs = output_of_trees(self.table, tree, len(leaves))
         self.exact = self.total(None) + forest.offset
         self.wanted = self.exact[:, 0] > 0 if self.is_single else self.exact.argmax(axis=1)
 
@@ -145,11 +129,6 @@ class _Ballot:
     def is_single(self) -> bool:
         """Whether there is one score, which decides by its sign."""
         return self.forest.size == 1
-
-    @property
-    def is_scalar(self) -> bool:
-        """Whether each tree adds to one output."""
-        return self.outputs is not None
 
     def total(self, frac: int | None) -> Floats:
         """Sum the leaves of every row, without the offset: as they are, or as whole numbers."""
@@ -160,12 +139,11 @@ class _Ballot:
             total[:, column] += (value if frac is None else _rounded(value, frac))[leaf]
         return total
 
-    def offset(self, frac: int, total: Floats | None = None) -> Floats:
-        """Return the whole-numbered offset."""
+    def offset(self, frac: int, total: Floats) -> Floats:
+        """Return the whole-numbered offset that goes with the whole-numbered sums of the rows."""
         offset = _rounded(self.forest.offset, frac)
         if not self.is_single:
             return offset
-        total = self.total(frac) if total is None else total
         least = 1 - total[self.wanted].min(initial=np.inf)
         most = -total[~self.wanted].max(initial=-np.inf)
         return np.clip(offset, least, most) if least <= most else offset
@@ -176,12 +154,12 @@ class _Ballot:
         decided = scores[:, 0] > 0 if self.is_single else scores.argmax(axis=1)
         return bool(np.any(decided != self.wanted))
 
-    def is_fine(self, frac: int, total: Floats) -> bool:
-        """Whether rounding changes the margins by little beside the median margin."""
+    def is_fine(self, frac: int, total: Floats, allowed: float) -> bool:
+        """Whether rounding changes margins by so little beside the median margin."""
         rounded = np.ldexp(total + _rounded(self.forest.offset, frac), -frac)
         margin = self._margin(self.exact)
         error = np.sqrt(np.mean((self._margin(rounded) - margin) ** 2))
-        return bool(error <= _ROUNDING * np.median(margin))
+        return bool(error <= allowed * np.median(margin))
 
     def _margin(self, scores: Floats) -> Floats:
         """Return by how much the wanted class is ahead of the next."""
@@ -191,6 +169,31 @@ class _Ballot:
         others = scores.copy()
         np.put_along_axis(others, self.wanted[:, None], -np.inf, axis=1)
         return np.asarray(first - others.max(axis=1))
+
+
+def votes(ballot: Ballot, bits: int) -> tuple[int, Forest]:
+    """Return the fractional bits of votes, and the forest with the offset that goes with them.
+
+    Exact bits are taken if few do. Leaves of one number get the fewest with which no calibration
+    row changes and rounding is small beside the median margin; rows of numbers what `_row_frac`
+    says. The offset of one score is the one nearest to the model's that changes no calibration row,
+    so that a row that lies exactly on the boundary stays on its side.
+    """
+    forest = ballot.forest
+    numbers = np.vstack([ballot.table, forest.offset])
+    for frac in range(8):
+        if np.array_equal(np.ldexp(numbers, frac), np.floor(np.ldexp(numbers, frac))):
+            return frac, forest
+    fracs = range(-int(np.floor(np.log2(np.abs(ballot.table).max()))), _most_frac(forest))
+    if ballot.outputs is None:
+        frac = _row_frac(ballot, fracs)
+    else:
+        frac = _scalar_frac(ballot, fracs, _ROUNDING[bits])
+    return frac, replace(forest, offset=np.ldexp(ballot.offset(frac, ballot.total(frac)), -frac))
+
+
+# Root mean square in margins beside their median: ten rows in a million change, or a third of one.
+_ROUNDING = {8: 2.0**-15, 16: 2.0**-20}
 
 
 def _rounded(value: Floats, frac: int) -> Floats:
@@ -204,15 +207,15 @@ def _most_frac(forest: Forest) -> int:
     return int(np.floor(np.log2((2**30 - len(forest.trees)) / largest)))
 
 
-def _scalar_frac(ballot: _Ballot, fracs: range) -> int:
+def _scalar_frac(ballot: Ballot, fracs: range, allowed: float) -> int:
     for frac in fracs:
         total = ballot.total(frac)
-        if ballot.is_fine(frac, total) and not ballot.changes(frac, total):
+        if ballot.is_fine(frac, total, allowed) and not ballot.changes(frac, total):
             return frac
     return fracs.stop
 
 
-def _row_frac(ballot: _Ballot, table: Floats, fracs: range) -> int:
+def _row_frac(ballot: Ballot, fracs: range) -> int:
     """Return the coarsest from which on no calibration row changes, one bit more, and room's rest.
 
     The bit more is for rows not seen, the rest what the storage of that holds anyway.
@@ -221,7 +224,7 @@ def _row_frac(ballot: _Ballot, table: Floats, fracs: range) -> int:
     for frac in fracs[:16]:
         if ballot.changes(frac, ballot.total(frac)):
             fewest = frac + 1
-    return _widened(ballot.forest, table, min(fewest + 1, fracs.stop))
+    return _widened(ballot.forest, ballot.table, min(fewest + 1, fracs.stop))
 
 
 def _widened(forest: Forest, table: Floats, frac: int) -> int:
