@@ -23,7 +23,7 @@ from tinyml.codegen.fixed import (
     to_raw,
 )
 from tinyml.codegen.fold import Stage, View, fold
-from tinyml.codegen.forests import Ballot, ForestFormat, lower_forest, sum_frac, votes
+from tinyml.codegen.forests import Ballot, ForestFormat, Gaps, lower_forest, sum_frac, votes
 from tinyml.codegen.graph import (
     Affine,
     Child,
@@ -363,10 +363,19 @@ class Builder:
     def _forest(self, x: Op, raw: IntArray, stage: Stage, node: Forest, fmt: ForestFormat) -> Op:
         if not isinstance(x, Input):
             limit = ctype_range("int16_t" if fmt.bits > 8 else "int8_t")[1]
-            x = narrow_together(x, limit, float(np.abs(x.type.to_float(raw)).max(initial=0)))
+            wide, reach = x, float(np.abs(x.type.to_float(raw)).max(initial=0))
+            x = narrow_together(wide, limit, reach)
+            raw = evaluate([x], {wide: raw})[0]
         ballot = self._ballot
         frac, node = (sum_frac(node, fmt.bits), node) if ballot is None else votes(ballot, fmt.bits)
-        return lower_forest(x, node, stage.views[0], frac)
+        return lower_forest(x, node, stage.views[0], frac, self._gaps(x, raw, node, stage.views[0]))
+
+    def _gaps(self, x: Op, raw: IntArray, forest: Forest, view: View) -> Gaps | None:
+        """Return where the rows lie that thresholds part; whole numbers need none of it."""
+        if self.input_range.is_whole and isinstance(x, Input):
+            return None
+        seen = self.values[forest.x].astype(forest.precision)
+        return Gaps(raw[:, view.columns], seen, view.as_clipped_affine()[0] < 0)
 
     @cached_property
     def _ballot(self) -> Ballot | None:

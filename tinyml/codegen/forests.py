@@ -22,20 +22,62 @@ class ForestFormat:
     bits: int
 
 
-def lower_forest(x: Op, forest: Forest, view: View, frac: int) -> TreeWalk:
+class Gaps:
+    """Between which integers of calibration rows the thresholds of a forest lie.
+
+    Real features are rounded to integers; where a row lies on a threshold, or closer to it than
+    that, rounding could bring it to the other side.
+
+    Parameters
+    ----------
+    raw : ndarray of shape (n_samples, n_columns)
+    seen : ndarray of shape (n_samples, n_columns)
+        The same rows as the forest sees them.
+    falls : ndarray of shape (n_columns,)
+        Mask of the columns in which the one falls where the other grows.
+    """
+
+    def __init__(self, raw: IntArray, seen: Floats, falls: NDArray[np.bool_]) -> None:
+        order = np.argsort(seen, axis=0)
+        sign = np.where(falls, -1, 1)
+        ordered = np.take_along_axis(raw * sign, order, axis=0)
+        end = np.full((1, raw.shape[1]), 2**40)  # beyond any integer
+        most_below = np.maximum.accumulate(np.vstack([-end, ordered]))
+        least_above = np.minimum.accumulate(np.vstack([ordered, end])[::-1])[::-1]
+        self.seen = np.take_along_axis(seen, order, axis=0).astype(np.float64)
+        self.lo = np.where(falls, -least_above, most_below)
+        self.hi = np.where(falls, -most_below, least_above)
+
+    def limit(self, raw: IntArray, threshold: Floats, column: IntArray) -> IntArray:
+        """Move integer thresholds between the rows that the thresholds part, where these differ."""
+        limited = raw.copy()
+        for k in np.unique(column):
+            nodes = np.flatnonzero(column == k)
+            n_below = np.searchsorted(self.seen[:, k], threshold[nodes], side="right")
+            lo, hi = self.lo[n_below, k], self.hi[n_below, k]
+            inside = np.clip(raw[nodes], lo, hi - 1)
+            limited[nodes] = np.where(lo < hi, inside, raw[nodes])
+        return limited
+
+
+def lower_forest(
+    x: Op, forest: Forest, view: View, frac: int, gaps: Gaps | None = None
+) -> TreeWalk:
     """Return the op that walks `forest` over the view of x, with leaves of `frac` bits."""
     rows = [to_raw(tree.value[tree.is_leaf], frac, -(2**31), 2**31 - 1) for tree in forest.trees]
     values, number = np.unique(np.vstack(rows), axis=0, return_inverse=True)
     split = np.split(number.ravel(), np.cumsum([len(r) for r in rows])[:-1])
     trees = tuple(
-        _int_tree(tree, leaf, x, view, forest.precision)
+        _int_tree(tree, leaf, x, view, forest.precision, gaps)
         for tree, leaf in zip(forest.trees, split, strict=True)
     )
     offset = to_raw(forest.offset, frac, -(2**31), 2**31 - 1)
     return TreeWalk(x, trees, values, offset, frac)
 
 
-def _int_tree(tree: Tree, leaf_numbers: IntArray, x: Op, view: View, precision: Any) -> IntTree:
+def _int_tree(
+    tree: Tree, leaf_numbers: IntArray, x: Op, view: View, precision: Any, gaps: Gaps | None
+) -> IntTree:
     """Place the thresholds among the raw integers and cut branches that no integer takes."""
     leaf = np.zeros(len(tree.left), dtype=np.int64)
     leaf[tree.is_leaf] = leaf_numbers
@@ -46,6 +88,8 @@ def _int_tree(tree: Tree, leaf_numbers: IntArray, x: Op, view: View, precision: 
     frac = np.broadcast_to(x.type.frac, x.type.shape)[source]
     falls = view.as_clipped_affine()[0][column] < 0
     threshold = _largest_on_one_side(tree.threshold, view, column, lo, hi, frac, falls, precision)
+    if gaps is not None:
+        threshold = np.clip(gaps.limit(threshold, tree.threshold, column), lo - 1, hi)
     turned = replace(
         tree,
         left=np.where(falls & ~tree.is_leaf, tree.right, tree.left),
