@@ -288,7 +288,7 @@ def _widened(forest: Forest, table: Floats, frac: int) -> int:
 
 def sum_frac(forest: Forest, bits: int) -> int:
     """Return the fractional bits of a regressor: of a 16-bit sum, or of 16-bit leaves."""
-    largest = [float(np.abs(tree.value).max()) for tree in forest.trees]
+    largest = [float(np.abs(tree.value[tree.is_leaf]).max()) for tree in forest.trees]
     offset = float(np.abs(forest.offset).max())
     scale, limit = (
         (sum(largest) + offset, 2**15 - 1 - len(largest))

@@ -140,7 +140,7 @@ def _check_member(model: Any, estimator: Any, kind: type) -> None:
 
 def _of_columns(tree: Tree, columns: Any) -> Tree:
     """Let a tree that was fitted on some columns read all of them."""
-    return replace(tree, feature=np.where(tree.is_leaf, 0, np.asarray(columns)[tree.feature]))
+    return replace(tree, feature=np.asarray(columns)[np.where(tree.is_leaf, 0, tree.feature)])
 
 
 def _among_all(shares: Floats, codes: Any, n_classes: int) -> Floats:
@@ -275,5 +275,5 @@ def _average_path_length(n_samples: Any) -> Floats:
 
 def _with_zero_positive(forest: Forest) -> Forest:
     """Raise a score by less than any difference that counts: scikit-learn takes 0 as positive."""
-    reach = sum(np.abs(tree.value).max(axis=0) for tree in forest.trees)
+    reach = sum(np.abs(tree.value[tree.is_leaf]).max(axis=0) for tree in forest.trees)
     return replace(forest, offset=forest.offset + 1e-12 * (reach + np.abs(forest.offset)))
