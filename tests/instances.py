@@ -7,9 +7,11 @@ do each piece of work once in a session; nobody changes what these return.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
-from sklearn.base import BaseEstimator, clone, is_classifier
+from sklearn.base import BaseEstimator, clone, is_regressor
 from sklearn.datasets import (
     load_breast_cancer,
     load_diabetes,
@@ -20,8 +22,16 @@ from sklearn.datasets import (
 )
 from sklearn.decomposition import PCA
 from sklearn.ensemble import (
+    AdaBoostClassifier,
+    BaggingClassifier,
+    BaggingRegressor,
     ExtraTreesClassifier,
     ExtraTreesRegressor,
+    GradientBoostingClassifier,
+    GradientBoostingRegressor,
+    HistGradientBoostingClassifier,
+    HistGradientBoostingRegressor,
+    IsolationForest,
     RandomForestClassifier,
     RandomForestRegressor,
 )
@@ -72,8 +82,8 @@ class Instance:
 
     @property
     def is_classifier(self) -> bool:
-        """Whether it ends in a classifier."""
-        return is_classifier(self.estimator)
+        """Whether it decides: ends in a classifier, or in a detector of outliers."""
+        return not is_regressor(self.estimator)
 
 
 # Data ---------------------------------------------------------------------------------------------
@@ -238,6 +248,69 @@ def _trees() -> Iterator[tuple[str, BaseEstimator, str]]:
     yield "forest_several", RandomForestRegressor(**FOREST), "two_targets"
 
 
+def _ensembles() -> Iterator[tuple[str, BaseEstimator, str]]:
+    few, part = {"n_estimators": 5, **SEED}, {"max_features": 0.5, "max_samples": 0.3}
+    boosted = {"n_estimators": 4, **SEED}
+    histograms = {"max_iter": 4, "max_leaf_nodes": 6, "early_stopping": False, **SEED}
+    shallow = DecisionTreeClassifier(max_depth=4, **SEED)
+    yield "bagging", BaggingClassifier(shallow, **part, **few), "digits"
+    yield "bagging_rare", BaggingClassifier(shallow, max_samples=9, **few), "wine"
+    low = DecisionTreeRegressor(max_depth=4, **SEED)
+    yield "bagging_regressor", BaggingRegressor(low, max_features=0.5, **few), "diabetes"
+    yield "adaboost", AdaBoostClassifier(shallow, **few), "digits"
+    yield "adaboost_binary", _scaled(AdaBoostClassifier(n_estimators=9, **SEED)), "cancer"
+    yield "boosting", GradientBoostingClassifier(**boosted), "digits"
+    yield "boosting_names", GradientBoostingClassifier(init="zero", **boosted), "iris"
+    yield "boosting_binary", GradientBoostingClassifier(**boosted), "mixed"
+    exponential = GradientBoostingClassifier(loss="exponential", **boosted)
+    yield "boosting_exponential", _scaled(exponential), "even_digits"
+    yield "boosting_regressor", GradientBoostingRegressor(**boosted), "diabetes"
+    yield "histograms", HistGradientBoostingClassifier(**histograms), "digits"
+    yield "histograms_binary", HistGradientBoostingClassifier(**histograms), "cancer"
+    yield "histograms_regressor", HistGradientBoostingRegressor(**histograms), "diabetes"
+    yield "isolation", IsolationForest(n_estimators=9, contamination=0.1, **SEED), "digits"
+    yield "isolation_reals", IsolationForest(max_features=0.5, **few), "cancer"
+
+
+MODELS = Path(__file__).parent / "models"  # saved by XGBoost and LightGBM
+
+
+def _imported() -> Iterator[tuple[str, BaseEstimator, str]]:
+    for file in sorted(MODELS.glob("*_*.*")):
+        library, name = file.stem.split("_")
+        yield f"{library}_file_{name}", tinyml.read_forest(file), name
+
+
+def _xgboost() -> Iterator[tuple[str, BaseEstimator, str]]:
+    if find_spec("xgboost") is None:
+        return
+    from xgboost import XGBClassifier, XGBRegressor, XGBRFClassifier
+
+    few = {"n_estimators": 3, "max_depth": 3, "n_jobs": 1, **SEED}
+    yield "xgboost", XGBClassifier(**few), "digits"
+    yield "xgboost_binary", XGBClassifier(**few), "mixed"
+    yield "xgboost_scaled", _scaled(XGBClassifier(objective="binary:hinge", **few)), "cancer"
+    yield "xgboost_dart", XGBClassifier(booster="dart", rate_drop=0.5, **few), "even_digits"
+    yield "xgboost_forest", XGBRFClassifier(**few), "digits"
+    yield "xgboost_regressor", XGBRegressor(**few), "diabetes"
+    yield "xgboost_several", XGBRegressor(objective="reg:absoluteerror", **few), "two_targets"
+
+
+def _lightgbm() -> Iterator[tuple[str, BaseEstimator, str]]:
+    if find_spec("lightgbm") is None:
+        return
+    from lightgbm import LGBMClassifier, LGBMRegressor
+
+    few = {"n_estimators": 3, "num_leaves": 6, "n_jobs": 1, "verbose": -1, **SEED}
+    bags = {"subsample": 0.5, "subsample_freq": 1}
+    yield "lightgbm", LGBMClassifier(**few), "digits"
+    yield "lightgbm_names", LGBMClassifier(objective="multiclassova", **few), "iris"
+    yield "lightgbm_binary", LGBMClassifier(sigmoid=2.0, **few), "mixed"
+    yield "lightgbm_dart", LGBMClassifier(boosting_type="dart", **few), "even_digits"
+    yield "lightgbm_forest", _scaled(LGBMClassifier(boosting_type="rf", **bags, **few)), "cancer"
+    yield "lightgbm_regressor", LGBMRegressor(objective="huber", **few), "diabetes"
+
+
 def _protonn() -> Iterator[tuple[str, BaseEstimator, str]]:
     sparse = {"projection_density": 0.3, "label_density": 0.5}
     yield "protonn", ProtoNNClassifier(8, 20, **PROTONN), "digits"
@@ -280,7 +353,10 @@ def _fastgrnn() -> Iterator[tuple[str, BaseEstimator, str]]:
     yield "gru_regressor", FastGRNNRegressor(4, cell="gru", **FASTGRNN), "diabetes"
 
 
-_FAMILIES = (_pipelines, _scalers, _selectors, _linear, _trees, _protonn, _bonsai, _fastgrnn)
+_FAMILIES = (
+    _pipelines, _scalers, _selectors, _linear, _trees, _ensembles, _imported, _xgboost, _lightgbm,
+    _protonn, _bonsai, _fastgrnn,
+)  # fmt: skip
 INSTANCES = {row[0]: Instance(*row) for family in _FAMILIES for row in family()}
 CLASSIFIERS = [name for name, instance in INSTANCES.items() if instance.is_classifier]
 

@@ -1,5 +1,7 @@
 """The table of instances is complete, so what a test says of it holds of all that is supported."""
 
+from importlib.util import find_spec
+
 import numpy as np
 import pytest
 from instances import INSTANCES, data, fitted, steps
@@ -8,12 +10,13 @@ from sklearn.utils.validation import check_is_fitted
 
 import tinyml.codegen.compile
 import tinyml.estimators
-from tinyml.codegen.lower import lower, lowered
+from tinyml.codegen.lower import OPTIONAL, labels, lower, lowered
 
 
 def registration(step):
-    """Return the class under which a step is lowered."""
-    return next(cls for cls in type(step).__mro__ if cls in lower.registry)
+    """Return the name of the class under which a step is lowered."""
+    names = {cls.__name__ for cls in lower.registry if cls is not object} | set(OPTIONAL)
+    return next(cls.__name__ for cls in type(step).__mro__ if cls.__name__ in names)
 
 
 def present():
@@ -25,7 +28,8 @@ def test_every_registered_class_is_in_the_table():
     classes = [cls for cls in lower.registry if cls is not object]
     ours = [cls for cls in classes if cls.__module__.split(".")[0] in ("sklearn", "tinyml")]
     registered = {cls.__name__ for cls in ours}  # tests register classes of their own
-    assert registered == {registration(step).__name__ for step in present()}
+    installed = {name for name, package in OPTIONAL.items() if find_spec(package)}
+    assert registered | installed == {registration(step) for step in present()}
 
 
 def test_every_estimator_of_ours_is_in_the_table():
@@ -53,6 +57,6 @@ def test_the_float_graph_is_the_model(name):
     if not INSTANCES[name].is_classifier:
         np.testing.assert_allclose(np.squeeze(scores), model.predict(X), rtol=1e-5, atol=1e-6)
     elif scores.shape[1] == 1:
-        np.testing.assert_array_equal(model.classes_[(scores[:, 0] > 0) * 1], model.predict(X))
+        np.testing.assert_array_equal(labels(model)[(scores[:, 0] > 0) * 1], model.predict(X))
     else:
-        np.testing.assert_array_equal(model.classes_[scores.argmax(axis=1)], model.predict(X))
+        np.testing.assert_array_equal(labels(model)[scores.argmax(axis=1)], model.predict(X))

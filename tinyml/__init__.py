@@ -1,7 +1,8 @@
 """tinyml: compressed classical models, from scikit-learn to fixed-point C.
 
 `compile` turns a fitted model or pipeline into a `Program` of integer operations; `measure` builds
-it for a board, runs it on the simulated chip and returns a `Report`.
+it for a board, runs it on the simulated chip and returns a `Report`. `read_forest` takes boosted
+trees from files of XGBoost or LightGBM.
 """
 
 from __future__ import annotations
@@ -12,15 +13,17 @@ if TYPE_CHECKING:
     from tinyml.codegen.compile import compile
     from tinyml.codegen.program import Program
     from tinyml.device.measure import Report, measure
+    from tinyml.imported import read_forest
 
 __version__ = "0.1.0"
-__all__ = ["Program", "Report", "__version__", "compile", "measure"]
+__all__ = ["Program", "Report", "__version__", "compile", "measure", "read_forest"]
 
 _HOME = {
     "compile": "tinyml.codegen.compile",
     "Program": "tinyml.codegen.program",
     "measure": "tinyml.device.measure",
     "Report": "tinyml.device.measure",
+    "read_forest": "tinyml.imported",
 }
 
 

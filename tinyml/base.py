@@ -21,7 +21,10 @@ __all__ = [
     "_fit_context",
     "allows_nan",
     "blas_single_thread",
+    "boosting_start",
     "flattened",
+    "histogram_start",
+    "histogram_trees",
     "progress",
 ]
 
@@ -55,6 +58,21 @@ def allows_nan(model: Any) -> bool:
     if isinstance(model, Pipeline):
         return all(allows_nan(s) for _, s in model.steps if s is not None and s != "passthrough")
     return bool(get_tags(model).input_tags.allow_nan)
+
+
+def boosting_start(model: Any, n_features: int) -> np.ndarray:
+    """Scores of a gradient boosting model before its first tree, whatever the row."""
+    return model._raw_predict_init(np.zeros((1, n_features), dtype=np.float32))[0]
+
+
+def histogram_start(model: Any) -> np.ndarray:
+    """Scores of a histogram gradient boosting model before its first tree."""
+    return np.ravel(model._baseline_prediction)
+
+
+def histogram_trees(model: Any) -> list[list[np.ndarray]]:
+    """Nodes of the trees of a histogram gradient boosting model, by iteration and output."""
+    return [[tree.nodes for tree in iteration] for iteration in model._predictors]
 
 
 def _gives_probabilities(estimator):

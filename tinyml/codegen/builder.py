@@ -23,7 +23,7 @@ from tinyml.codegen.fixed import (
     to_raw,
 )
 from tinyml.codegen.fold import Stage, View, fold
-from tinyml.codegen.forests import ForestFormat, lower_forest, rounded_votes, sum_frac
+from tinyml.codegen.forests import ForestFormat, Gaps, lower_forest, sum_frac
 from tinyml.codegen.graph import (
     Affine,
     Child,
@@ -57,6 +57,7 @@ from tinyml.codegen.ops.scan import evaluate
 from tinyml.codegen.products import AffineFormat, affine, narrow_together
 from tinyml.codegen.sequences import Frame, Held, State, steps_before_end
 from tinyml.codegen.sequences import Scan as ScanNode
+from tinyml.codegen.votes import Ballot, votes
 
 _MAX_EXPONENT = 100  # of an input's power of two, well inside single precision
 
@@ -366,12 +367,29 @@ class Builder:
     def _forest(self, x: Op, raw: IntArray, stage: Stage, node: Forest, fmt: ForestFormat) -> Op:
         if not isinstance(x, Input):
             limit = ctype_range("int16_t" if fmt.bits > 8 else "int8_t")[1]
-            x = narrow_together(x, limit, float(np.abs(x.type.to_float(raw)).max(initial=0)))
-        frac = sum_frac(node, fmt.bits)
-        if self.votes:
-            seen = self.values[node.x].astype(node.precision)
-            node, frac = rounded_votes(node, [tree.leaves(seen) for tree in node.trees], fmt.bits)
-        return lower_forest(x, node, stage.views[0], frac, self.layout)
+            wide, reach = x, float(np.abs(x.type.to_float(raw)).max(initial=0))
+            x = narrow_together(wide, limit, reach)
+            raw = evaluate([x], {wide: raw})[0]
+        ballot = self._ballot
+        frac, node = (sum_frac(node, fmt.bits), node) if ballot is None else votes(ballot, fmt.bits)
+        gaps = self._gaps(x, raw, node, stage.views[0])
+        return lower_forest(x, node, stage.views[0], frac, self.layout, gaps)
+
+    def _gaps(self, x: Op, raw: IntArray, forest: Forest, view: View) -> Gaps | None:
+        """Return where the rows lie that thresholds part; whole numbers need none of it."""
+        if self.input_range.is_whole and isinstance(x, Input):
+            return None
+        seen = self.values[forest.x].astype(forest.precision)
+        return Gaps(raw[:, view.columns], seen, view.as_clipped_affine()[0] < 0)
+
+    @cached_property
+    def _ballot(self) -> Ballot | None:
+        """How the calibration rows vote; None for a regressor."""
+        forest = self.stages[-1].node
+        if not self.votes or not isinstance(forest, Forest):
+            return None
+        seen = self.values[forest.x].astype(forest.precision)
+        return Ballot(forest, [tree.leaves(seen) for tree in forest.trees])
 
     def _reach(self, position: int) -> float:
         """Return the difference beyond which the kernel that follows has vanished."""

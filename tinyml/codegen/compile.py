@@ -10,18 +10,18 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import issparse
-from sklearn.base import is_classifier
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 import tinyml.codegen.lower_sklearn
-import tinyml.estimators  # noqa: F401  importing both registers every lowering
+import tinyml.codegen.lower_trees
+import tinyml.estimators  # noqa: F401  importing these registers every lowering
 from tinyml.base import allows_nan, blas_single_thread, flattened
 from tinyml.codegen.builder import Builder
 from tinyml.codegen.graph import Graph, as_numeric, check_names, relative_error
 from tinyml.codegen.inputs import range_of
-from tinyml.codegen.lower import describe, final_step, lowered
+from tinyml.codegen.lower import describe, final_step, labels, lowered
 from tinyml.codegen.program import N_SELFTEST_ROWS, Agreement, Program
 from tinyml.codegen.sequences import Scan
 
@@ -244,7 +244,7 @@ class _Compiler:
         self.held = _Rows.of(graph, X[is_held] if is_held.any() else X)
         self.judged = _Rows.of(graph, X) if len(self.held.X) < _FEW_ROWS else self.held
         self.final = final_step(model)
-        self.classes = self.final.classes_ if is_classifier(self.final) else None
+        self.classes = labels(model)
         self.head = _head(self.classes, graph.scores.size)
         self.input_range = range_of(X[~is_held], declared, has_gaps=has_gaps)
         votes = self.classes is not None

@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tinyml.codegen.fixed import IntArray, to_raw
+from tinyml.codegen.fixed import IntArray, exact_frac, to_raw
 from tinyml.codegen.fold import View
 from tinyml.codegen.graph import Floats, Forest, Tree
 from tinyml.codegen.ops import IntTree, Op, TreeCode, TreeTable, TreeWalk
-from tinyml.codegen.votes import byte_votes
 
 
 @dataclass(frozen=True)
@@ -22,7 +21,47 @@ class ForestFormat:
     bits: int
 
 
-def lower_forest(x: Op, forest: Forest, view: View, frac: int, layout: str) -> TreeWalk:
+class Gaps:
+    """Between which integers of calibration rows the thresholds of a forest lie.
+
+    Real features are rounded to integers; where a row lies on a threshold, or closer to it than
+    that, rounding could bring it to the other side.
+
+    Parameters
+    ----------
+    raw : ndarray of shape (n_samples, n_columns)
+    seen : ndarray of shape (n_samples, n_columns)
+        The same rows as the forest sees them.
+    falls : ndarray of shape (n_columns,)
+        Mask of the columns in which the one falls where the other grows.
+    """
+
+    def __init__(self, raw: IntArray, seen: Floats, falls: NDArray[np.bool_]) -> None:
+        order = np.argsort(seen, axis=0)
+        sign = np.where(falls, -1, 1)
+        ordered = np.take_along_axis(raw * sign, order, axis=0)
+        end = np.full((1, raw.shape[1]), 2**40)  # beyond any integer
+        most_below = np.maximum.accumulate(np.vstack([-end, ordered]))
+        least_above = np.minimum.accumulate(np.vstack([ordered, end])[::-1])[::-1]
+        self.seen = np.take_along_axis(seen, order, axis=0).astype(np.float64)
+        self.lo = np.where(falls, -least_above, most_below)
+        self.hi = np.where(falls, -most_below, least_above)
+
+    def limit(self, raw: IntArray, threshold: Floats, column: IntArray) -> IntArray:
+        """Move integer thresholds between the rows that the thresholds part, where these differ."""
+        limited = raw.copy()
+        for k in np.unique(column):
+            nodes = np.flatnonzero(column == k)
+            n_below = np.searchsorted(self.seen[:, k], threshold[nodes], side="right")
+            lo, hi = self.lo[n_below, k], self.hi[n_below, k]
+            inside = np.clip(raw[nodes], lo, hi - 1)
+            limited[nodes] = np.where(lo < hi, inside, raw[nodes])
+        return limited
+
+
+def lower_forest(
+    x: Op, forest: Forest, view: View, frac: int, layout: str, gaps: Gaps | None
+) -> TreeWalk:
     """Return the op that walks `forest` over the view of x, with leaves of `frac` bits.
 
     The layout decides about flash and time, never about a number; "auto" is the smaller one.
@@ -31,7 +70,7 @@ def lower_forest(x: Op, forest: Forest, view: View, frac: int, layout: str) -> T
     values, number = np.unique(np.vstack(rows), axis=0, return_inverse=True)
     split = np.split(number.ravel(), np.cumsum([len(r) for r in rows])[:-1])
     trees = tuple(
-        _int_tree(tree, leaf, x, view, forest.precision)
+        _int_tree(tree, leaf, x, view, forest.precision, gaps)
         for tree, leaf in zip(forest.trees, split, strict=True)
     )
     offset = to_raw(forest.offset, frac, -(2**31), 2**31 - 1)
@@ -42,7 +81,9 @@ def lower_forest(x: Op, forest: Forest, view: View, frac: int, layout: str) -> T
     return code if layout == "code" else table
 
 
-def _int_tree(tree: Tree, leaf_numbers: IntArray, x: Op, view: View, precision: Any) -> IntTree:
+def _int_tree(
+    tree: Tree, leaf_numbers: IntArray, x: Op, view: View, precision: Any, gaps: Gaps | None
+) -> IntTree:
     """Place the thresholds among the raw integers and cut branches that no integer takes."""
     leaf = np.zeros(len(tree.left), dtype=np.int64)
     leaf[tree.is_leaf] = leaf_numbers
@@ -53,6 +94,8 @@ def _int_tree(tree: Tree, leaf_numbers: IntArray, x: Op, view: View, precision: 
     frac = np.broadcast_to(x.type.frac, x.type.shape)[source]
     falls = view.as_clipped_affine()[0][column] < 0
     threshold = _largest_on_one_side(tree.threshold, view, column, lo, hi, frac, falls, precision)
+    if gaps is not None:
+        threshold = np.clip(gaps.limit(threshold, tree.threshold, column), lo - 1, hi)
     turned = replace(
         tree,
         left=np.where(falls & ~tree.is_leaf, tree.right, tree.left),
@@ -112,68 +155,19 @@ def _pruned(
     return IntTree(np.array(left), np.array(right), source[kept], threshold[kept], leaf[kept])
 
 
-def rounded_votes(forest: Forest, reached: list[NDArray[np.intp]], bits: int) -> tuple[Forest, int]:
-    """Return a classifier's forest as its votes are rounded, and their fractional bits.
-
-    Votes are exact if few bits do. Else 8 bits are a byte for each, where calibration rows can all
-    be decided as in float; else there are as many bits as this takes by plain rounding. `reached`
-    holds the leaf that each of these rows reaches in each tree.
-    """
-    table = np.vstack([tree.value[tree.is_leaf] for tree in forest.trees])
-    for frac in range(8):
-        if np.array_equal(np.ldexp(table, frac), np.floor(np.ldexp(table, frac))):
-            return forest, frac
-    in_bytes = byte_votes(forest, reached) if bits == 8 else None
-    return in_bytes or (forest, _plain_frac(forest, table, reached))
-
-
-def _plain_frac(forest: Forest, table: Floats, reached: list[NDArray[np.intp]]) -> int:
-    """Return the fractional bits that every decision takes.
-
-    That is the coarsest from which on no calibration row changes, one bit more for rows not seen,
-    and then what the storage of that holds anyway.
-    """
-
-    def decided(frac: int | None) -> NDArray[np.intp]:
-        values = [tree.value for tree in forest.trees]
-        votes = values if frac is None else [np.floor(np.ldexp(v, frac) + 0.5) for v in values]
-        total = sum(v[leaf] for v, leaf in zip(votes, reached, strict=True))
-        return np.asarray(np.argmax(total, axis=1))
-
-    wanted = decided(None)
-    most = 30 - (len(forest.trees) * max(1, int(np.ceil(np.abs(table).max())))).bit_length()
-    fewest = 0
-    for frac in range(min(16, most)):
-        if np.any(decided(frac) != wanted):
-            fewest = frac + 1
-    return _widened(forest, table, min(fewest + 1, most))
-
-
-def _widened(forest: Forest, table: Floats, frac: int) -> int:
-    """Spend the bits that a 16-bit pair and a 16-bit sum leave unused, else those of 16 bits."""
-    top, total = float(table.max()), float(np.abs(table).max()) * len(forest.trees)
-    output_bits = max(1, (table.shape[1] - 1).bit_length())
-
-    def fits(f: int) -> bool:
-        return top * 2.0**f < 2 ** (16 - output_bits) and total * 2.0**f < 2**15
-
-    if fits(frac):
-        while fits(frac + 1):
-            frac += 1
-        return frac
-    return max(frac, 15 - max(0, int(np.ceil(np.log2(top)))))
-
-
 def sum_frac(forest: Forest, bits: int) -> int:
-    """Return the fractional bits of a regressor: of a 16-bit sum, or of 16-bit leaves."""
-    largest = [float(np.abs(tree.value).max()) for tree in forest.trees]
+    """Return the fractional bits of a regressor: exact, or of a 16-bit sum, or of 16-bit leaves."""
+    leaves = [tree.value[tree.is_leaf] for tree in forest.trees]
+    largest = [float(np.abs(value).max()) for value in leaves]
     offset = float(np.abs(forest.offset).max())
     scale, limit = (
         (sum(largest) + offset, 2**15 - 1 - len(largest))
         if bits == 8
         else (max(largest), 2**15 - 1)
     )
+    finest = 30.0 - np.log2(max(sum(largest) + offset, 2.0**-200))
     frac = int(np.floor(np.log2(limit / scale))) if scale > 0 else 0
-    if offset > 0:
-        frac = min(frac, int(np.floor(30 - np.log2(sum(largest) + offset))))
-    return frac
+    exact = exact_frac(np.vstack(leaves))
+    if exact is not None and exact <= finest:
+        return exact
+    return min(frac, int(np.floor(finest))) if offset > 0 else frac

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from functools import singledispatch
+from importlib import import_module
 from typing import Any
 
-from sklearn.base import is_classifier, is_regressor
+import numpy as np
+from sklearn.base import is_classifier, is_outlier_detector, is_regressor
 from sklearn.pipeline import Pipeline
 
 from tinyml.codegen.graph import Graph, Node
+
+OPTIONAL = {
+    "LGBMClassifier": "lightgbm",
+    "LGBMRegressor": "lightgbm",
+    "XGBClassifier": "xgboost",
+    "XGBRegressor": "xgboost",
+}
+"""Classes of packages that are not imported for them; by name, because they may not be there."""
 
 
 @singledispatch
@@ -30,27 +40,50 @@ def lower(model: Any, g: Graph, x: Node) -> Node:
     y : Node
         A transformer's features or a predictor's scores.
     """
-    raise TypeError(
-        f"{type(model).__name__} cannot be compiled; these can: {', '.join(supported())}."
-    )
+    package = _optional_package(model)
+    if package is None:
+        raise TypeError(
+            f"{type(model).__name__} cannot be compiled; these can: {', '.join(supported())}."
+        )
+    import_module(f"tinyml.codegen.lower_{package}")  # registers what `lower` then finds
+    return lower(model, g, x)
+
+
+def _optional_package(model: Any) -> str | None:
+    """Return the package of a model whose lowering is not registered yet."""
+    for cls in type(model).__mro__:
+        package = OPTIONAL.get(cls.__name__)
+        if package is not None and cls.__module__.split(".")[0] == package:
+            return package
+    return None
 
 
 def supported() -> list[str]:
     """Return the names of the classes that can be compiled."""
-    return sorted(cls.__name__ for cls in lower.registry if cls is not object)
+    registered = {cls.__name__ for cls in lower.registry if cls is not object}
+    return sorted(registered | set(OPTIONAL))
 
 
 def lowered(model: Any, n_features: int) -> Graph:
     """Return the float graph of a fitted predictor."""
     final = final_step(model)
-    if not hasattr(final, "predict") or not (is_classifier(final) or is_regressor(final)):
+    predicts = is_classifier(final) or is_regressor(final) or is_outlier_detector(final)
+    if not hasattr(final, "predict") or not predicts:
         raise TypeError(
-            f"compile needs a model that ends in a classifier or a regressor. Got "
+            "compile needs a model that ends in a classifier or a regressor. Got "
             f"{type(final).__name__} at the end instead."
         )
     graph = Graph(n_features)
     graph.scores = lower(model, graph, graph.input)
     return graph
+
+
+def labels(model: Any) -> Any:
+    """Return what a fitted predictor decides between, in the order of its scores; else None."""
+    final = final_step(model)
+    if is_outlier_detector(final):
+        return np.array([-1, 1])
+    return final.classes_ if is_classifier(final) else None
 
 
 def final_step(model: Any) -> Any:

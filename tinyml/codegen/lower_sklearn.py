@@ -1,18 +1,11 @@
-"""Lowerings of scikit-learn's own models, a few lines each."""
+"""Lowerings of scikit-learn's pipelines, transformers and linear models, a few lines each."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from sklearn.decomposition import PCA
-from sklearn.ensemble import (
-    ExtraTreesClassifier,
-    ExtraTreesRegressor,
-    RandomForestClassifier,
-    RandomForestRegressor,
-)
 from sklearn.feature_selection import SelectorMixin
 from sklearn.linear_model import (
     ElasticNet,
@@ -26,12 +19,8 @@ from sklearn.linear_model import (
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, RobustScaler, StandardScaler
 from sklearn.svm import LinearSVC
-from sklearn.tree import (
-    DecisionTreeClassifier,
-    DecisionTreeRegressor,
-)
 
-from tinyml.codegen.graph import Affine, Forest, Graph, Node, Tree
+from tinyml.codegen.graph import Affine, Graph, Node
 from tinyml.codegen.lower import lower
 
 
@@ -120,71 +109,3 @@ def _(model: SGDClassifier, g: Graph, x: Node) -> Node:
 @lower.register(ElasticNet)
 def _(model: Any, g: Graph, x: Node) -> Node:
     return _linear(model, x)
-
-
-# Trees --------------------------------------------------------------------------------------------
-
-
-def _tree(estimator: Any, scale: float = 1.0) -> Tree:
-    """Copy scikit-learn's arrays; `value` holds the classes of one target, or several targets."""
-    t = estimator.tree_
-    if not np.isfinite(t.threshold).all():
-        raise TypeError(f"{type(estimator).__name__} fitted on missing values cannot be compiled.")
-    value = t.value[:, 0, :] if t.value.shape[1] == 1 else t.value[:, :, 0]
-    return Tree(
-        left=t.children_left,
-        right=t.children_right,
-        feature=t.feature,
-        threshold=t.threshold,
-        value=value * scale,
-    )
-
-
-def _classifier_tree(estimator: Any) -> Tree:
-    tree = _tree(estimator)
-    return Tree(tree.left, tree.right, tree.feature, tree.threshold, _shares(tree.value))
-
-
-def _shares(value: Any) -> Any:
-    return value / value.sum(axis=1, keepdims=True)
-
-
-def _one_target(model: Any) -> None:
-    if model.n_outputs_ != 1:
-        raise TypeError(f"{type(model).__name__} fitted on several targets cannot be compiled.")
-
-
-@lower.register
-def _(model: DecisionTreeClassifier, g: Graph, x: Node) -> Node:
-    _one_target(model)
-    g.link = "normalize"
-    return Forest(x, (_classifier_tree(model),))
-
-
-@lower.register(RandomForestClassifier)
-@lower.register(ExtraTreesClassifier)
-def _(model: Any, g: Graph, x: Node) -> Node:
-    _one_target(model)
-    g.link = "normalize"
-    return Forest(x, tuple(_classifier_tree(tree) for tree in model.estimators_))
-
-
-@lower.register
-def _(model: DecisionTreeRegressor, g: Graph, x: Node) -> Node:
-    return _sum_of_trees(x, [_tree(model)])
-
-
-@lower.register(RandomForestRegressor)
-@lower.register(ExtraTreesRegressor)
-def _(model: Any, g: Graph, x: Node) -> Node:
-    scale = 1.0 / len(model.estimators_)
-    return _sum_of_trees(x, [_tree(tree, scale) for tree in model.estimators_])
-
-
-def _sum_of_trees(x: Node, trees: list[Tree]) -> Forest:
-    """Count leaves from the middle of their tree, so that their width is spent on their spread."""
-    middles = [(tree.value.max(axis=0) + tree.value.min(axis=0)) / 2 for tree in trees]
-    centred = zip(trees, middles, strict=True)
-    return Forest(
-        x, tuple(replace(tree, value=tree.value - m) for tree, m in centred), sum(middles)
-    )

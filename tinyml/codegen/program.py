@@ -324,7 +324,7 @@ class Program:
         if link is None:
             raise AttributeError(f"{self.description} gives no probabilities.")
         scores = self.scores.type.to_float(self.run(self._checked(X)))
-        return _probabilities(link, scores)
+        return probabilities(link, scores)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return the accuracy of a classifier, or R² of a regressor, on `X` and `y`."""
@@ -465,7 +465,7 @@ def _frac_text(op: Op) -> str:
     return str(lo) if lo == hi else f"{lo}..{hi}"
 
 
-def _probabilities(link: str, scores: NDArray[np.float64]) -> NDArray[np.float64]:
+def probabilities(link: str, scores: NDArray[np.float64]) -> NDArray[np.float64]:
     if link == "softmax":
         return np.asarray(softmax(scores, axis=1))
     if link == "expit" and scores.shape[1] == 1:

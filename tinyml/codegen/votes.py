@@ -1,122 +1,154 @@
-"""Votes of a byte: rounded together, so that calibration rows are decided as by the floats."""
+"""How many bits the votes of a forest take: as few as leave the decisions of rows alone."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tinyml.codegen.fixed import IntArray
+from tinyml.codegen.byte_votes import byte_votes
 from tinyml.codegen.graph import Floats, Forest
-
-_LARGEST = 255
-_PASSES = 3  # over the trees, after which hardly a vote changes
-_Move = tuple[int, int, int, int]  # tree, node, output, and 1 or -1
+from tinyml.codegen.storage import output_of_trees
 
 
-def byte_votes(forest: Forest, reached: Sequence[IntArray]) -> tuple[Forest, int] | None:
-    """Return the forest with votes of a byte and their fractional bits.
+class Ballot:
+    """The votes of calibration rows, rounded to any number of bits.
 
-    None if that would decide a calibration row otherwise. `reached` holds the leaf that each of
-    these rows reaches in each tree. Votes of 256 saturate: what that costs is less than what the
-    last bit is worth to all others.
+    Parameters
+    ----------
+    forest : Forest
+    reached : list of ndarray
+        For each tree the leaf that each row reaches.
     """
-    table = np.vstack([tree.value[tree.is_leaf] for tree in forest.trees])
-    if table.shape[1] == 1 or table.min() < 0 or np.any(forest.offset) or table.max() > _LARGEST:
-        return None
-    frac = int(np.floor(np.log2((_LARGEST + 1) / table.max())))
-    exact = [np.ldexp(tree.value, frac) for tree in forest.trees]
-    rounding = _Rounding(exact, list(reached))
-    for _ in range(_PASSES):
-        rounding.cancel()
-    if not rounding.settle():
-        return None
-    votes = zip(forest.trees, rounding.votes, strict=True)
-    trees = tuple(replace(tree, value=np.ldexp(v, -frac)) for tree, v in votes)
-    return replace(forest, trees=trees), frac
+
+    def __init__(self, forest: Forest, reached: list[NDArray[np.intp]]) -> None:
+        self.forest = forest
+        self.reached = reached
+        leaves = [tree.value[tree.is_leaf] for tree in forest.trees]
+        tree = np.repeat(np.arange(len(leaves)), [len(rows) for rows in leaves])
+        self.table = np.vstack(leaves)
+        self.outputs = output_of_trees(self.table, tree, len(leaves))
+        self.exact = self.total(None) + forest.offset
+        self.wanted = self.exact[:, 0] > 0 if self.is_single else self.exact.argmax(axis=1)
+
+    @property
+    def is_single(self) -> bool:
+        """Whether there is one score, which decides by its sign."""
+        return self.forest.size == 1
+
+    def total(self, frac: int | None) -> Floats:
+        """Sum the leaves of every row, without the offset: as they are, or as whole numbers."""
+        total = np.zeros((len(self.reached[0]), self.forest.size))
+        for t, (tree, leaf) in enumerate(zip(self.forest.trees, self.reached, strict=True)):
+            column = slice(None) if self.outputs is None else int(self.outputs[t])
+            value = tree.value[:, column]
+            total[:, column] += (value if frac is None else _rounded(value, frac))[leaf]
+        return total
+
+    def offset(self, frac: int, total: Floats) -> Floats:
+        """Return the whole-numbered offset that goes with the whole-numbered sums of the rows."""
+        offset = _rounded(self.forest.offset, frac)
+        if not self.is_single:
+            return offset
+        least = 1 - total[self.wanted].min(initial=np.inf)
+        most = -total[~self.wanted].max(initial=-np.inf)
+        return np.clip(offset, least, most) if least <= most else offset
+
+    def changes(self, frac: int, total: Floats) -> bool:
+        """Whether any row is decided otherwise with so many bits."""
+        scores = total + self.offset(frac, total)
+        decided = scores[:, 0] > 0 if self.is_single else scores.argmax(axis=1)
+        return bool(np.any(decided != self.wanted))
+
+    def is_fine(self, frac: int, total: Floats, allowed: float) -> bool:
+        """Whether rounding changes margins by so little beside the median margin."""
+        rounded = np.ldexp(total + _rounded(self.forest.offset, frac), -frac)
+        margin = self._margin(self.exact)
+        error = np.sqrt(np.mean((self._margin(rounded) - margin) ** 2))
+        return bool(error <= allowed * np.median(margin))
+
+    def _margin(self, scores: Floats) -> Floats:
+        """Return by how much the wanted class is ahead of the next."""
+        if self.is_single:
+            return np.where(self.wanted, scores[:, 0], -scores[:, 0])
+        first = np.take_along_axis(scores, self.wanted[:, None], axis=1)[:, 0]
+        others = scores.copy()
+        np.put_along_axis(others, self.wanted[:, None], -np.inf, axis=1)
+        return np.asarray(first - others.max(axis=1))
 
 
-@dataclass
-class _Rounding:
-    """Votes as whole numbers, and their sums on calibration rows beside the exact ones."""
+def votes(ballot: Ballot, bits: int) -> tuple[int, Forest]:
+    """Return the fractional bits of votes, and the forest with the offset that goes with them.
 
-    exact: list[Floats]
-    reached: list[IntArray]
+    Exact bits are taken if few do. Rows of numbers are a byte for each with 8 bits, where all
+    calibration rows can be decided as in float, else what `_row_frac` says. Leaves of one number
+    get the fewest with which no calibration row changes and rounding is small beside the median
+    margin. The offset of one score is the one nearest to the model's that changes no calibration
+    row, so that a row that lies exactly on the boundary stays on its side.
+    """
+    forest = ballot.forest
+    numbers = np.vstack([ballot.table, forest.offset])
+    for frac in range(_MOST_EXACT):
+        if np.array_equal(np.ldexp(numbers, frac), np.floor(np.ldexp(numbers, frac))):
+            return frac, forest
+    in_bytes = byte_votes(forest, ballot.reached) if bits == 8 and ballot.outputs is None else None
+    if in_bytes is not None:
+        return in_bytes
+    fracs = range(-int(np.floor(np.log2(np.abs(ballot.table).max()))), _most_frac(forest))
+    if ballot.outputs is None:
+        frac = _row_frac(ballot, fracs)
+    else:
+        frac = _scalar_frac(ballot, fracs, _ROUNDING[bits])
+    return frac, replace(forest, offset=np.ldexp(ballot.offset(frac, ballot.total(frac)), -frac))
 
-    def __post_init__(self) -> None:
-        self.exact_totals = self._totals(self.exact)
-        self.wanted: IntArray = np.argmax(self.exact_totals, axis=1)
-        self.votes = [np.minimum(np.floor(value + 0.5), _LARGEST) for value in self.exact]
-        self.totals = self._totals(self.votes)
 
-    def _totals(self, votes: list[Floats]) -> Floats:
-        return np.asarray(sum(v[leaf] for v, leaf in zip(votes, self.reached, strict=True)))
+_MOST_EXACT = 10
+# Root mean square in margins beside their median: ten rows in a million change, or a third of one.
+_ROUNDING = {8: 2.0**-15, 16: 2.0**-20}
 
-    def cancel(self) -> None:
-        """Round each tree again, against the mean error that other trees make at its leaves."""
-        for t, leaf in enumerate(self.reached):
-            exact, rest = self.exact[t], self.totals - self.votes[t][leaf]
-            error = np.zeros_like(exact)
-            np.add.at(error, leaf, rest - (self.exact_totals - exact[leaf]))
-            error /= np.maximum(np.bincount(leaf, minlength=len(exact)), 1)[:, None]
-            near = np.clip(np.floor(exact - error + 0.5), np.floor(exact), np.ceil(exact))
-            self.votes[t] = np.minimum(near, _LARGEST)
-            self.totals = rest + self.votes[t][leaf]
 
-    def _lack(self, totals: Floats, wanted: IntArray) -> Floats:
-        """Return the votes by which the strongest rival is ahead; the first of equals wins."""
-        rivals = totals + (np.arange(totals.shape[1]) < wanted[:, None])
-        rows = np.arange(len(totals))
-        rivals[rows, wanted] = -np.inf
-        lack: Floats = np.maximum(rivals.max(axis=1) - totals[rows, wanted], 0)
-        return lack
+def _rounded(value: Floats, frac: int) -> Floats:
+    return np.floor(np.ldexp(value, frac) + 0.5)
 
-    def settle(self) -> bool:
-        """Round votes to their other side, one by one, until no row lacks any; False if some do."""
-        self.lack = self._lack(self.totals, self.wanted)
-        while self.lack.any():
-            best = (self._best_move(int(row)) for row in np.flatnonzero(self.lack))
-            move = next((move for move in best if move), None)
-            if move is None:
-                return False
-            self._make(move)
-        return True
 
-    def _best_move(self, row: int) -> _Move | None:
-        """Return what helps all rows most of what helps this one; None if nothing does."""
-        moves = list(self._moves(row))
-        gains = [self._gain(move) for move in moves]
-        return moves[int(np.argmax(gains))] if max(gains, default=0) > 0 else None
+def _most_frac(forest: Forest) -> int:
+    """Return the fractional bits with which no sum can leave 30 bits."""
+    reach = sum(np.abs(tree.value[tree.is_leaf]).max(axis=0) for tree in forest.trees)
+    largest = float((reach + np.abs(forest.offset)).max())
+    return int(np.floor(np.log2((2**30 - len(forest.trees)) / largest)))
 
-    def _moves(self, row: int) -> Iterator[_Move]:
-        """Yield what lets a row's wanted output gain or its strongest rival lose."""
-        wanted = int(self.wanted[row])
-        rivals = self.totals[row] + (np.arange(self.totals.shape[1]) < wanted)
-        rivals[wanted] = -np.inf
-        for t, leaf in enumerate(self.reached):
-            for output, step in ((wanted, 1), (int(rivals.argmax()), -1)):
-                vote = self.votes[t][leaf[row], output] + step
-                is_near = abs(vote - self.exact[t][leaf[row], output]) < 1
-                if is_near and 0 <= vote <= _LARGEST:
-                    yield t, int(leaf[row]), output, step
 
-    def _gain(self, move: _Move) -> float:
-        rows, totals = self._after(move)
-        return float(self.lack[rows].sum() - self._lack(totals, self.wanted[rows]).sum())
+def _scalar_frac(ballot: Ballot, fracs: range, allowed: float) -> int:
+    for frac in fracs:
+        total = ballot.total(frac)
+        if ballot.is_fine(frac, total, allowed) and not ballot.changes(frac, total):
+            return frac
+    return fracs.stop
 
-    def _make(self, move: _Move) -> None:
-        t, node, output, step = move
-        rows, totals = self._after(move)
-        self.votes[t][node, output] += step
-        self.totals[rows] = totals
-        self.lack[rows] = self._lack(totals, self.wanted[rows])
 
-    def _after(self, move: _Move) -> tuple[NDArray[np.intp], Floats]:
-        """Return the rows that a move concerns, and their totals after it."""
-        t, node, output, step = move
-        rows = np.flatnonzero(self.reached[t] == node)
-        totals = self.totals[rows]
-        totals[:, output] += step
-        return rows, totals
+def _row_frac(ballot: Ballot, fracs: range) -> int:
+    """Return the coarsest from which on no calibration row changes, one bit more, and room's rest.
+
+    The bit more is for rows not seen, the rest what the storage of that holds anyway.
+    """
+    fewest = fracs.start
+    for frac in fracs[:16]:
+        if ballot.changes(frac, ballot.total(frac)):
+            fewest = frac + 1
+    return _widened(ballot.forest, ballot.table, min(fewest + 1, fracs.stop))
+
+
+def _widened(forest: Forest, table: Floats, frac: int) -> int:
+    """Spend the bits that a 16-bit pair and a 16-bit sum leave unused, else those of 16 bits."""
+    top, total = float(table.max()), float(np.abs(table).max()) * len(forest.trees)
+    output_bits = max(1, (table.shape[1] - 1).bit_length())
+
+    def fits(f: int) -> bool:
+        return top * 2.0**f < 2 ** (16 - output_bits) and total * 2.0**f < 2**15
+
+    if fits(frac):
+        while fits(frac + 1):
+            frac += 1
+        return frac
+    return max(frac, 15 - max(0, int(np.ceil(np.log2(top)))))

@@ -91,18 +91,17 @@ class CompactForest(BaseEstimator):
         return bare.n_bytes(width) + leaves + _table_bytes(n_codes, self._n_outputs)
 
     def _shared(self, regression, value, seed):
-        """Return trees whose leaves share few rows of values, fitted by a regression."""
+        """Fit leaves that share few rows of values; return trees and offset."""
         n_codes = self._codes_of(regression.trees)
         bits = CODE_BITS[self._n_outputs > 1]
         parts = {"n_entries": CODE_ENTRIES, "bits": bits, "rng": seed}
-        value = regression.shared(value, n_codes, _ROUNDS, **parts)
-        return replace(regression.trees, value=value)
+        value, offset = regression.shared(value, n_codes, _ROUNDS, **parts)
+        return replace(regression.trees, value=value), offset
 
     def _refitted(self, trees, X, target, weight, loss, seed):
         """Refit the leaves, first freely, then with few rows; return trees and offset."""
         regression = LeafRegression(trees, X, target, weight, loss, self.ridge)
-        value = regression.free(_FREE_SWEEPS, _FREE_RATE)
-        return self._shared(regression, value, seed), regression.offset
+        return self._shared(regression, regression.free(_FREE_SWEEPS, _FREE_RATE), seed)
 
     def _refuse_budget(self, smallest):
         raise ValueError(

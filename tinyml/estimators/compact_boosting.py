@@ -130,9 +130,9 @@ class _CompactBoosting(CompactForest):
             rows = task.X, task.target, task.weight
             trees, offset = self._refitted(trees, *rows, self._loss_name, task.seed)
         else:
-            offset = task.offset
             rows = trees, task.X, scores, task.weight, "squared", _DISTILLED_RIDGE
-            trees = self._shared(LeafRegression(*rows, offset), trees.value, task.seed)
+            regression = LeafRegression(*rows, task.offset)
+            trees, offset = self._shared(regression, trees.value, task.seed)
         self._keep(trees, offset, task.X)
         return self
 

@@ -116,6 +116,8 @@ class LeafRegression:
         -------
         value : ndarray of shape (n_nodes, n_outputs)
             With at most `n_codes` different rows at the leaves; zero elsewhere.
+        offset : ndarray of shape (n_outputs,)
+            On the grid of these values, like them.
         """
         codes, code = self._grouped(value, n_codes, rng)
         used = np.ones(codes.shape, dtype=bool)
@@ -125,12 +127,14 @@ class LeafRegression:
                 codes = self._sparse(codes, n_entries)
                 used = codes != 0
                 codes = self._fitted_codes(codes, code, used)
+            offset = self.offset
             if k >= n_rounds - 2:
-                codes = on_grid(codes, bits)
-            self._choose(codes, code)
+                frac = grid(codes, bits)
+                codes, offset = _rounded(codes, frac), _rounded(offset, frac)
+            self._choose(codes, code, offset)
         result = np.zeros(value.shape)
         result[self.trees.is_leaf] = codes[code[self.trees.is_leaf]]
-        return result
+        return result, offset
 
     def _grouped(self, value, n_codes, rng):
         """Group the leaves by their values, the fuller ones weighing more."""
@@ -158,10 +162,10 @@ class LeafRegression:
             codes = np.where(size < -np.sort(-size, axis=1)[:, n_entries - 1 : n_entries], 0, codes)
         return np.where(size < 2.0**-6 * size.max(), 0.0, codes)
 
-    def _choose(self, codes, code):
+    def _choose(self, codes, code, offset):
         """Let every leaf take the best of the rows of values."""
         n_outputs = self.target.shape[1]
-        scores = np.tile(self.offset, (len(self.X), 1))
+        scores = np.tile(offset, (len(self.X), 1))
         for leaf in self.leaves:
             scores += codes[code[leaf]]
         room = np.zeros((2, self.trees.n_nodes, n_outputs))
@@ -210,9 +214,8 @@ def constant(target, weight, loss):
     return np.log(mean / (1 - mean)) if loss == "logistic" else np.log(mean)
 
 
-def on_grid(values, bits):
-    """Round to the finest grid of powers of two that `bits` bits hold."""
-    frac = grid(values, bits)
+def _rounded(values, frac):
+    """Round to the grid of `frac` fractional bits."""
     return np.ldexp(np.floor(np.ldexp(values, frac) + 0.5), -frac)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numba import njit
 
 from ..codegen import storage
-from ..codegen.fixed import ctype_bytes, grid
+from ..codegen.fixed import ctype_bytes, exact_frac, grid
 from ..codegen.graph import Forest, Node, Tree
 from ..codegen.inputs import range_of
 
@@ -165,14 +165,9 @@ def joined(parts: Iterable[tuple[np.ndarray, ...]], precision: Any = np.float32)
 
 def whole(values: np.ndarray) -> np.ndarray:
     """Return values as whole numbers: exactly where 16 bits do, else on the grid of 8 bits."""
-    largest = float(np.abs(values).max(initial=0.0))
-    finest = grid(values, 16)
-    scaled = np.ldexp(values, finest)
-    if largest and np.array_equal(scaled, np.floor(scaled)):
-        whole = scaled.astype(np.int64)
-        factor = int(np.gcd.reduce(whole, axis=None))
-        return whole // (factor & -factor)
-    return np.floor(np.ldexp(values, grid(values, 8)) + 0.5).astype(np.int64)
+    exact = exact_frac(values)
+    frac = grid(values, 8) if exact is None else exact
+    return np.floor(np.ldexp(values, frac) + 0.5).astype(np.int64)
 
 
 def sum_of_leaves(leaves: np.ndarray, value: np.ndarray) -> np.ndarray:

@@ -173,7 +173,8 @@ class TreeTable(TreeWalk):
             c.line("if (arrived) break;")
             self._next_bit(c, s, step)
             with c.block("if (is_split)"):
-                c.line(f"if ({self._test(c)}) later++; else passing = 1;")
+                if self.n_splits:
+                    c.line(f"if ({self._test(c)}) later++; else passing = 1;")
                 c.line("split++;")
             with c.block("else"):
                 if counts_leaves:

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tinyml.codegen.byte_votes import byte_votes
 from tinyml.codegen.graph import Forest, Input, Tree
-from tinyml.codegen.votes import byte_votes
 
 
 def stump(left, right):
@@ -52,7 +52,7 @@ def test_errors_of_different_trees_cancel():
     rng = np.random.default_rng(0)
     forest = forest_of(rng.dirichlet(np.ones(4), (30, 2)) * 0.9)
     reached = [rng.integers(1, 3, 200) for _ in range(30)]
-    rounded, frac = byte_votes(forest, reached)
+    frac, rounded = byte_votes(forest, reached)
 
     def error(values):
         exact = [tree.value for tree in forest.trees]
@@ -65,7 +65,7 @@ def test_errors_of_different_trees_cancel():
 
 def test_a_row_that_plain_rounding_would_lose_is_kept():
     forest = forest_of([[[0.5, 0.5 + 1e-6], [0.9, 0.1]]])
-    rounded, frac = byte_votes(forest, [np.array([1, 2])])
+    frac, rounded = byte_votes(forest, [np.array([1, 2])])
     assert frac == 8
     np.testing.assert_array_equal(np.ldexp(rounded.trees[0].value[1], 8), [128, 129])
 
