@@ -9,7 +9,6 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ..codegen.lower import lower
 from ..codegen.storage import bits_for, packed_bytes
 from ..training.refinement import LeafRegression
 from ..training.trees import Trees, threshold_bytes
@@ -156,8 +155,8 @@ class CompactForestRegressor(TrainedRegressor):
         return y.astype(np.float64)[:, None]
 
 
-@lower.register
-def _(model: CompactForest, g, x):
+def lower_forest(model, g, x):
+    """Record the sum of leaves."""
     if isinstance(model, CompactForestClassifier):
         g.link = "expit" if len(model.classes_) == 2 else "softmax"
     return model.trees_.as_node(x, model.offset_)

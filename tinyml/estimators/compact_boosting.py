@@ -14,11 +14,17 @@ from typing import ClassVar
 import numpy as np
 
 from ..base import Interval, StrOptions, _fit_context, blas_single_thread, progress
+from ..codegen.lower import lower
 from ..training.boosting import Plan, boosted
 from ..training.growing import Bins, binned
 from ..training.refinement import LeafRegression, constant
 from ..training.trees import share_thresholds, threshold_bytes
-from ._forests import CompactForest, CompactForestClassifier, CompactForestRegressor
+from ._forests import (
+    CompactForest,
+    CompactForestClassifier,
+    CompactForestRegressor,
+    lower_forest,
+)
 
 _BITS_OF_A_SPLIT = 18  # with its leaf, on average
 _PASSES = 6  # of growing, until the bytes are used up
@@ -412,3 +418,7 @@ class CompactBoostingRegressor(CompactForestRegressor, _CompactBoosting):
     >>> model.score(X, y) > 0.6
     True
     """
+
+
+lower.register(CompactBoostingClassifier, lower_forest)
+lower.register(CompactBoostingRegressor, lower_forest)

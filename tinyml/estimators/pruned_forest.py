@@ -17,6 +17,7 @@ from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 from sklearn.model_selection import train_test_split
 
 from ..base import Interval, StrOptions, _fit_context, blas_single_thread
+from ..codegen.lower import lower
 from ..training.budget_pruning import BudgetPruning
 from ..training.pruning import ErrorCurves, node_errors
 from ..training.trees import share_thresholds, threshold_bytes
@@ -24,6 +25,7 @@ from ._forests import (
     CompactForest,
     CompactForestClassifier,
     CompactForestRegressor,
+    lower_forest,
 )
 from ._growing import Grown, grown
 
@@ -534,3 +536,7 @@ class PrunedForestRegressor(CompactForestRegressor, _PrunedForest):
         error = np.average((self.trees_.scores(X)[:, 0] + self.offset_[0] - y) ** 2, weights=weight)
         spread = np.average((y - np.average(y, weights=weight)) ** 2, weights=weight)
         return 1.0 - error / spread if spread > 0 else 0.0
+
+
+lower.register(PrunedForestClassifier, lower_forest)
+lower.register(PrunedForestRegressor, lower_forest)
