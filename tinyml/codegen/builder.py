@@ -366,8 +366,7 @@ class Builder:
             wide, reach = x, float(np.abs(x.type.to_float(raw)).max(initial=0))
             x = narrow_together(wide, limit, reach)
             raw = evaluate([x], {wide: raw})[0]
-        ballot = self._ballot
-        frac, node = (sum_frac(node, fmt.bits), node) if ballot is None else votes(ballot, fmt.bits)
+        frac, node = self._votes or (sum_frac(node, fmt.bits), node)
         return lower_forest(x, node, stage.views[0], frac, self._gaps(x, raw, node, stage.views[0]))
 
     def _gaps(self, x: Op, raw: IntArray, forest: Forest, view: View) -> Gaps | None:
@@ -378,13 +377,13 @@ class Builder:
         return Gaps(raw[:, view.columns], seen, view.as_clipped_affine()[0] < 0)
 
     @cached_property
-    def _ballot(self) -> Ballot | None:
-        """How the calibration rows vote; None for a regressor."""
+    def _votes(self) -> tuple[int, Forest] | None:
+        """Fractional bits and offset of votes, whatever the level; None for a regressor."""
         forest = self.stages[-1].node
         if not self.votes or not isinstance(forest, Forest):
             return None
         seen = self.values[forest.x].astype(forest.precision)
-        return Ballot(forest, [tree.leaves(seen) for tree in forest.trees])
+        return votes(Ballot(forest, [tree.leaves(seen) for tree in forest.trees]))
 
     def _reach(self, position: int) -> float:
         """Return the difference beyond which the kernel that follows has vanished."""

@@ -17,7 +17,7 @@ from tinyml.codegen.storage import output_of_trees
 
 @dataclass(frozen=True)
 class ForestFormat:
-    """Width of what trees compare, and of leaves; votes take what decisions need of it."""
+    """Width of what trees compare, and of a regressor's leaves."""
 
     bits: int
 
@@ -198,12 +198,12 @@ class Ballot:
         decided = scores[:, 0] > 0 if self.is_single else scores.argmax(axis=1)
         return bool(np.any(decided != self.wanted))
 
-    def is_fine(self, frac: int, total: Floats, allowed: float) -> bool:
-        """Whether rounding changes margins by so little beside the median margin."""
+    def is_fine(self, frac: int, total: Floats) -> bool:
+        """Whether rounding changes margins by little beside the median margin."""
         rounded = np.ldexp(total + _rounded(self.forest.offset, frac), -frac)
         margin = self._margin(self.exact)
         error = np.sqrt(np.mean((self._margin(rounded) - margin) ** 2))
-        return bool(error <= allowed * np.median(margin))
+        return bool(error <= _ROUNDING * np.median(margin))
 
     def _margin(self, scores: Floats) -> Floats:
         """Return by how much the wanted class is ahead of the next."""
@@ -215,7 +215,7 @@ class Ballot:
         return np.asarray(first - others.max(axis=1))
 
 
-def votes(ballot: Ballot, bits: int) -> tuple[int, Forest]:
+def votes(ballot: Ballot) -> tuple[int, Forest]:
     """Return the fractional bits of votes, and the forest with the offset that goes with them.
 
     Exact bits are taken if few do. Leaves of one number get the fewest with which no calibration
@@ -229,15 +229,11 @@ def votes(ballot: Ballot, bits: int) -> tuple[int, Forest]:
         if np.array_equal(np.ldexp(numbers, frac), np.floor(np.ldexp(numbers, frac))):
             return frac, forest
     fracs = range(-int(np.floor(np.log2(np.abs(ballot.table).max()))), _most_frac(forest))
-    if ballot.outputs is None:
-        frac = _row_frac(ballot, fracs)
-    else:
-        frac = _scalar_frac(ballot, fracs, _ROUNDING[bits])
+    frac = _row_frac(ballot, fracs) if ballot.outputs is None else _scalar_frac(ballot, fracs)
     return frac, replace(forest, offset=np.ldexp(ballot.offset(frac, ballot.total(frac)), -frac))
 
 
-# Root mean square in margins beside their median: ten rows in a million change, or a third of one.
-_ROUNDING = {8: 2.0**-15, 16: 2.0**-20}
+_ROUNDING = 2.0**-18  # of margins, root mean square, beside the median: 1 row in a million changes
 
 
 def _rounded(value: Floats, frac: int) -> Floats:
@@ -251,10 +247,10 @@ def _most_frac(forest: Forest) -> int:
     return int(np.floor(np.log2((2**30 - len(forest.trees)) / largest)))
 
 
-def _scalar_frac(ballot: Ballot, fracs: range, allowed: float) -> int:
+def _scalar_frac(ballot: Ballot, fracs: range) -> int:
     for frac in fracs:
         total = ballot.total(frac)
-        if ballot.is_fine(frac, total, allowed) and not ballot.changes(frac, total):
+        if ballot.is_fine(frac, total) and not ballot.changes(frac, total):
             return frac
     return fracs.stop
 
