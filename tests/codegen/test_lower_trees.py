@@ -158,13 +158,3 @@ def test_trees_fitted_on_missing_values_are_refused(kind):
     X = np.where(np.random.default_rng(0).random(X.shape) < 0.5, np.nan, X)
     with pytest.raises(TypeError, match="fitted on missing values cannot be compiled"):
         tinyml.compile(kind(**SEED).fit(X, y), np.nan_to_num(X))
-
-
-def test_rows_with_missing_values_are_refused():
-    """Though scikit-learn's trees would take them."""
-    X, y = data("cancer")
-    model = DecisionTreeClassifier(**SEED).fit(X, y)
-    X = X.copy()
-    X[5, 3] = np.nan
-    with pytest.raises(ValueError, match=r"must be finite. Got NaN or infinity"):
-        tinyml.compile(model, X)

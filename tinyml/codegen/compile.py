@@ -90,7 +90,7 @@ def compile(
     X = _calibration_rows(model, X)
     declared = _declared_range(input_range)
     graph = lowered(model, X.shape[1])
-    has_gaps = _has_gaps(graph, X)
+    has_gaps = bool(np.isnan(X).any()) or _may_end(graph)
     X = X[:: -(-len(X) // _MOST_ROWS)]
     with blas_single_thread():  # the products are small, threads only wait for one another
         program = _Compiler(model, graph, X, declared, has_gaps).compile(bits)
@@ -161,12 +161,10 @@ def _check_channels(model: Any, X: NDArray[Any]) -> None:
         )
 
 
-def _has_gaps(graph: Graph, X: NDArray[Any]) -> bool:
-    """Whether sequences end early, here or where the model was fitted; other rows have no gaps."""
-    frames = [node.frame for node in graph.nodes() if isinstance(node, Scan) and node.frame]
-    if np.isnan(X).any() and not frames:
-        raise ValueError("The 'X' parameter of compile must be finite. Got NaN or infinity in it.")
-    return bool(np.isnan(X).any()) or any(frame.may_end for frame in frames)
+def _may_end(graph: Graph) -> bool:
+    """Whether the model has seen sequences that end early."""
+    scans = (node for node in graph.nodes() if isinstance(node, Scan))
+    return any(scan.frame is not None and scan.frame.may_end for scan in scans)
 
 
 def _n_features(model: Any) -> int | None:
