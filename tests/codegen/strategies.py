@@ -5,6 +5,9 @@ top of a given one. What 32 bits cannot hold, an op refuses when it is made; suc
 away.
 """
 
+from dataclasses import replace
+from functools import partial
+
 import numpy as np
 from hypothesis import assume
 from hypothesis import strategies as st
@@ -28,7 +31,8 @@ from tinyml.codegen.ops import (
     Scale,
     Scan,
     SquaredDistance,
-    TreeWalk,
+    TreeCode,
+    TreeTable,
 )
 from tinyml.codegen.ops.scan import in_order
 from tinyml.codegen.program import HEADS, Program
@@ -256,15 +260,23 @@ def trees(draw, x, n_values):
 
 
 @st.composite
-def tree_walks(draw, x):
+def tree_walks(draw, kind, x):
     n_values, n_outputs = draw(st.sampled_from([1, 2, 30, 300])), draw(SIZES)
     n_trees = draw(st.integers(1, 4))
     top = draw(st.sampled_from([1, 255, 4095, 32767, 2**28]))
     lowest = draw(st.sampled_from([0, -top]))
-    values = draw(integers((n_values, n_outputs), lowest, top))
     offset = draw(st.one_of(st.just(np.zeros(n_outputs, int)), integers(n_outputs, -top, top)))
-    chosen = tuple(draw(trees(x, n_values)) for _ in range(n_trees))
-    return legal(lambda: TreeWalk(x, chosen, values, offset, draw(FRACS)))
+    chosen = [draw(trees(x, n_values)) for _ in range(n_trees)]
+    if draw(st.booleans()):  # each tree adds to one output
+        numbers = draw(integers((n_values, 1), lowest, top))
+        values = np.kron(np.eye(n_outputs, dtype=int), numbers)
+        chosen = [
+            replace(tree, leaf=tree.leaf + n_values * (3 * t % n_outputs))
+            for t, tree in enumerate(chosen)
+        ]
+    else:
+        values = draw(integers((n_values, n_outputs), lowest, top))
+    return legal(lambda: kind(x, tuple(chosen), values, offset, draw(FRACS)))
 
 
 STRATEGIES = {
@@ -282,7 +294,8 @@ STRATEGIES = {
     "Scan": scans,
     "Local": scans,
     "SquaredDistance": squared_distances,
-    "TreeWalk": tree_walks,
+    "TreeCode": partial(tree_walks, TreeCode),
+    "TreeTable": partial(tree_walks, TreeTable),
     "ArgMax": lambda x: st.just(x),
     "Sign": lambda x: st.just(x),
     "Identity": lambda x: st.just(x),

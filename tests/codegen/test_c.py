@@ -30,7 +30,8 @@ from tinyml.codegen.ops import (
     Scale,
     Scan,
     SquaredDistance,
-    TreeWalk,
+    TreeCode,
+    TreeTable,
 )
 from tinyml.device import ToolNotFound
 from tinyml.device.build import STRICT
@@ -67,7 +68,27 @@ def trees():
                                   [100, 0, 7, 0, 0], [0, 1, 0, 2, 0])))  # fmt: skip
     two = IntTree(*map(np.array, ([1, -1, -1], [2, -1, -1], [1, 0, 0], [0, 0, 0], [0, 3, 1])))
     values = np.array([[-70_000], [5], [300], [8_000_000]])
-    return literal(TreeWalk(x, (one, two), values, np.array([-12]), -3), "identity")
+    return literal(TreeCode(x, (one, two), values, np.array([-12]), -3), "identity")
+
+
+def table():
+    """Four trees in packed tables, the votes of which go to two classes each."""
+    x = Input(4, 0, "int8_t")
+    one = IntTree(*map(np.array, ([1, -1, 3, -1, -1], [2, -1, 4, -1, -1], [2, 0, 0, 0, 0],
+                                  [100, 0, -7, 0, 0], [0, 1, 0, 2, 0])))  # fmt: skip
+    two = IntTree(*map(np.array, ([1, -1, -1], [2, -1, -1], [2, 0, 0], [-7, 0, 0], [0, 3, 1])))
+    values = np.array([[3, 0, 5], [0, 8, 0], [1, 1, 6], [2, 0, 0]])
+    return literal(TreeTable(x, (one, two, one, two), values, np.zeros(3, int), 3), "argmax")
+
+
+def votes():
+    """Four trees of three splits, the votes of which go to ten classes."""
+    x = Input(4, 0, "int8_t")
+    shape = ([1, 2, -1, -1, 5, -1, -1], [4, 3, -1, -1, 6, -1, -1], [0, 1, 0, 0, 3, 0, 0])
+    threshold, leaf = np.array([0, -9, 0, 0, 99, 0, 0]), np.array([0, 0, 0, 1, 0, 2, 3])
+    trees = [IntTree(*map(np.array, shape), threshold + t, leaf + 4 * t) for t in range(4)]
+    values = np.arange(160).reshape(16, 10) * 37 % 64
+    return literal(TreeCode(x, tuple(trees), values, np.zeros(10, int), 6), "argmax")
 
 
 def sequence():
@@ -80,7 +101,14 @@ def sequence():
     return literal(MatVec(last, np.array([[1, -2, 3]]), np.array([7]), 3), "identity")
 
 
-PROGRAMS = {"linear": linear, "kernel": kernel, "trees": trees, "sequence": sequence}
+PROGRAMS = {
+    "linear": linear,
+    "kernel": kernel,
+    "trees": trees,
+    "table": table,
+    "votes": votes,
+    "sequence": sequence,
+}
 
 
 def golden_text(name):

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from instances import FOREST, SEED, data
+from instances import FOREST, INSTANCES, SEED, data, fitted
 from sklearn.ensemble import (
     ExtraTreesClassifier,
     GradientBoostingClassifier,
@@ -15,7 +15,9 @@ from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 import tinyml
 from tinyml.codegen.forests import Gaps
-from tinyml.codegen.ops import TreeWalk
+from tinyml.codegen.ops import TreeCode, TreeTable, TreeWalk
+from tinyml.codegen.ops.tree_rows import MaskedRows
+from tinyml.device import run_avr_many, run_host
 
 SCALERS = {
     "no scaler": None,
@@ -100,15 +102,76 @@ def test_reals_agree_at_16_bits():
     assert np.mean(program.predict(X) == model.predict(X)) >= 0.995
 
 
+def walk_of(program):
+    """The op that walks the trees."""
+    (walk,) = (op for op in program.ops if isinstance(op, TreeWalk))
+    return walk
+
+
+def compiled_forest(n_trees, max_depth, **options):
+    X, y = data("digits")
+    model = RandomForestClassifier(n_trees, max_depth=max_depth, **SEED).fit(X, y)
+    return tinyml.compile(model, X, **options)
+
+
 def test_votes_share_a_word_with_their_class():
-    (walk,) = (op for op in compiled_forest().ops if isinstance(op, TreeWalk))
+    walk = walk_of(compiled_forest(10, 5, layout="table"))
     assert walk.tables()["pairs"].ctype == "uint16_t"
     assert walk.accumulator == "int16_t"
 
 
-def compiled_forest():
-    X, y = data("digits")
-    return tinyml.compile(RandomForestClassifier(10, max_depth=5, **SEED).fit(X, y), X)
+def test_pure_leaves_are_counted_in_bytes():
+    walk = walk_of(compiled_forest(3, None))
+    assert walk.frac == 0
+    assert walk.accumulator == walk.type.ctype == "int8_t"
+
+
+def test_votes_are_bytes_unless_16_bits_are_asked_for():
+    tops = [walk_of(compiled_forest(10, 5, bits=bits)).values.max() for bits in (8, "auto", 16)]
+    assert tops[0] == tops[1] == 255
+    assert tops[2] > 255
+
+
+@pytest.mark.parametrize("widths", [1, 2, 4])
+def test_rows_behind_masks_hold_the_values(widths):
+    rng = np.random.default_rng(widths)
+    values = rng.integers(0, 2 ** (8 * widths - 1), (20, 13)) * rng.integers(0, 2, (20, 13))
+    leaves = [np.array([3, 4, 19]), np.array([0]), np.arange(20)]
+    rows = MaskedRows.of(values, leaves, 5)
+    assert rows.sizes == [5, 5, 3]
+    stream = rows.table.values
+    for numbers, start, offsets in zip(leaves, rows.starts, rows.offsets, strict=True):
+        for number, offset in zip(numbers, offsets, strict=True):
+            at, row = start + offset, []
+            for size in rows.sizes:
+                mask, at = stream[at], at + 1
+                for k in range(size):
+                    is_present = bool(mask >> k & 1)
+                    row.append(stream[at] if is_present else 0)
+                    at += is_present
+            np.testing.assert_array_equal(row, values[number])
+
+
+@pytest.mark.device
+def test_more_trees_than_are_added_at_once():
+    X, _ = data("digits")
+    program = compiled_forest(70, 3, layout="code")
+    assert "rows" in walk_of(program).tables()
+    raw = program.quantize(X[:200])
+    wanted = program.run(raw)
+    ((scores, _),) = run_host([program], [raw])
+    np.testing.assert_array_equal(scores, wanted)
+    (run,) = run_avr_many([program], [raw[:20]])
+    np.testing.assert_array_equal(run.scores, wanted[:20])
+
+
+@pytest.mark.device
+def test_what_a_forest_of_code_costs():
+    X, _ = data("digits")
+    report = tinyml.measure(compiled_forest(10, 5, layout="code"), X, flags=("os",))
+    assert report.static_ram == 0
+    assert report.flash < 5200
+    assert report.cycles < 1800
 
 
 def test_branches_that_no_integer_takes_are_cut():
@@ -127,6 +190,34 @@ def test_a_regressor_keeps_its_spread_beside_any_mean(offset):
     X, y = data("diabetes")
     model = DecisionTreeRegressor(max_depth=4, **SEED).fit(X, y + offset)
     assert tinyml.compile(model, X, bits=16).agreement.relative_error < 0.01
+
+
+@pytest.mark.parametrize(
+    "name", ["tree", "forest", "forest_reals", "forest_regressor", "tree_several"]
+)
+def test_layouts_agree_and_bytes_are_those_of_the_tables(name):
+    X, _ = data(INSTANCES[name].data)
+    code, table = (tinyml.compile(fitted(name), X, layout=kind) for kind in ("code", "table"))
+    np.testing.assert_array_equal(code.run(code.quantize(X)), table.run(table.quantize(X)))
+    assert code.table_bytes == table.table_bytes
+    (walk,) = (op for op in table.ops if isinstance(op, TreeTable))
+    assert walk.table_bytes == sum(t.nbytes for t in walk.tables().values())
+
+
+def test_the_smaller_layout_is_chosen():
+    X, y = data("digits")
+    kinds = {}
+    for depth in (1, 10):
+        program = tinyml.compile(DecisionTreeClassifier(max_depth=depth, **SEED).fit(X, y), X)
+        kinds[depth] = {type(op) for op in program.ops if isinstance(op, TreeWalk)}
+    assert kinds == {1: {TreeCode}, 10: {TreeTable}}
+
+
+def test_unknown_layout():
+    X, y = data("digits")
+    model = DecisionTreeClassifier(max_depth=1, **SEED).fit(X, y)
+    with pytest.raises(ValueError, match="'layout' parameter of compile must be 'auto', 'code' or"):
+        tinyml.compile(model, X, layout="flat")
 
 
 # Thresholds of real features ----------------------------------------------------------------------

@@ -23,7 +23,7 @@ from tinyml.codegen.fixed import (
     to_raw,
 )
 from tinyml.codegen.fold import Stage, View, fold
-from tinyml.codegen.forests import Ballot, ForestFormat, Gaps, lower_forest, sum_frac, votes
+from tinyml.codegen.forests import ForestFormat, Gaps, lower_forest, sum_frac
 from tinyml.codegen.graph import (
     Affine,
     Child,
@@ -57,6 +57,7 @@ from tinyml.codegen.ops.scan import evaluate
 from tinyml.codegen.products import AffineFormat, affine, narrow_together
 from tinyml.codegen.sequences import Frame, Held, State, steps_before_end
 from tinyml.codegen.sequences import Scan as ScanNode
+from tinyml.codegen.votes import Ballot, votes
 
 _MAX_EXPONENT = 100  # of an input's power of two, well inside single precision
 
@@ -103,12 +104,15 @@ class Builder:
     input_range : InputRange
     votes : bool
         Whether the scores are compared with one another (a classifier) or are the answer.
+    layout : {"auto", "code", "table"}
+        Of forests.
     """
 
     graph: Graph
     X: NDArray[Any]
     input_range: InputRange
     votes: bool
+    layout: str = "auto"
     _cache: dict[tuple[int, ...], _Built] = field(default_factory=dict)
     _narrowed: dict[tuple[Any, ...], Op] = field(default_factory=dict)
     _outside: dict[Op, Value] = field(default_factory=dict)  # what a held local stands for
@@ -366,8 +370,10 @@ class Builder:
             wide, reach = x, float(np.abs(x.type.to_float(raw)).max(initial=0))
             x = narrow_together(wide, limit, reach)
             raw = evaluate([x], {wide: raw})[0]
-        frac, node = self._votes or (sum_frac(node, fmt.bits), node)
-        return lower_forest(x, node, stage.views[0], frac, self._gaps(x, raw, node, stage.views[0]))
+        ballot = self._ballot
+        frac, node = (sum_frac(node, fmt.bits), node) if ballot is None else votes(ballot, fmt.bits)
+        gaps = self._gaps(x, raw, node, stage.views[0])
+        return lower_forest(x, node, stage.views[0], frac, self.layout, gaps)
 
     def _gaps(self, x: Op, raw: IntArray, forest: Forest, view: View) -> Gaps | None:
         """Return where the rows lie that thresholds part; whole numbers need none of it."""
@@ -377,13 +383,13 @@ class Builder:
         return Gaps(raw[:, view.columns], seen, view.as_clipped_affine()[0] < 0)
 
     @cached_property
-    def _votes(self) -> tuple[int, Forest] | None:
-        """Fractional bits and offset of votes, whatever the level; None for a regressor."""
+    def _ballot(self) -> Ballot | None:
+        """How the calibration rows vote; None for a regressor."""
         forest = self.stages[-1].node
         if not self.votes or not isinstance(forest, Forest):
             return None
         seen = self.values[forest.x].astype(forest.precision)
-        return votes(Ballot(forest, [tree.leaves(seen) for tree in forest.trees]))
+        return Ballot(forest, [tree.leaves(seen) for tree in forest.trees])
 
     def _reach(self, position: int) -> float:
         """Return the difference beyond which the kernel that follows has vanished."""

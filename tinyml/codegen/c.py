@@ -152,13 +152,17 @@ class Printer:
 
     def cursor(self, op: Op, table: str, offset: str = "0") -> tuple[str, str]:
         """Declare a pointer into a table; return its name and the function that steps it."""
+        pointer = self.fresh(table[0])
+        start = self.name(op, table) + ("" if offset == "0" else f" + {offset}")
+        self.line(f"const {self._tables[id(op)][table].ctype} *{pointer} = {start};")
+        return pointer, self.stepper(op, table)
+
+    def stepper(self, op: Op, table: str) -> str:
+        """Return the function that reads what a pointer into a table points to, and steps it."""
         ctype = self._tables[id(op)][table].ctype
         short = _short(ctype)
         self._need(f"next_{short}", f"next{8 * ctype_bytes(ctype)}", ctype)
-        pointer = self.fresh(table[0])
-        start = self.name(op, table) + ("" if offset == "0" else f" + {offset}")
-        self.line(f"const {ctype} *{pointer} = {start};")
-        return pointer, f"{self.prefix}_next_{short}"
+        return f"{self.prefix}_next_{short}"
 
     def routine(self, op: Op, fragment: str, **fields: str) -> str:
         """Print a fragment of the run time as a function; return its name.

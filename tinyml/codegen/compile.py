@@ -41,6 +41,7 @@ def compile(
     bits: int | str = "auto",
     board: Any = None,
     input_range: tuple[float, float] | None = None,
+    layout: str = "auto",
 ) -> Program:
     """Compile a fitted model into an integer program.
 
@@ -60,6 +61,10 @@ def compile(
         A board whose flash the tables must fit. It never changes a number.
     input_range : (low, high), optional
         Range of whole-number features, where the rows do not show it.
+    layout : {"auto", "code", "table"}
+        How forests are stored: as code of nested comparisons, which is fast, or in packed tables,
+        which take a fraction of the flash and some ten times as long. ``"auto"`` takes what is
+        expected to be smaller. It never changes a number.
 
     Returns
     -------
@@ -86,6 +91,11 @@ def compile(
         raise ValueError(
             f"The 'bits' parameter of compile must be 8, 16 or 'auto'. Got {bits!r} instead."
         )
+    if layout not in ("auto", "code", "table"):
+        raise ValueError(
+            "The 'layout' parameter of compile must be 'auto', 'code' or 'table'. "
+            f"Got {layout!r} instead."
+        )
     _check_fitted(model)
     X = _calibration_rows(model, X)
     declared = _declared_range(input_range)
@@ -93,7 +103,7 @@ def compile(
     has_gaps = bool(np.isnan(X).any()) or _may_end(graph)
     X = X[:: -(-len(X) // _MOST_ROWS)]
     with blas_single_thread():  # the products are small, threads only wait for one another
-        program = _Compiler(model, graph, X, declared, has_gaps).compile(bits)
+        program = _Compiler(model, graph, X, declared, has_gaps, layout).compile(bits)
     if board is not None:
         _check_board(program, board)
     return program
@@ -221,7 +231,13 @@ class _Compiler:
     """Searches the levels of a builder; the graph is lowered once."""
 
     def __init__(
-        self, model: Any, graph: Graph, X: NDArray[Any], declared: Any, has_gaps: bool
+        self,
+        model: Any,
+        graph: Graph,
+        X: NDArray[Any],
+        declared: Any,
+        has_gaps: bool,
+        layout: str,
     ) -> None:
         self.model = model
         self.graph = graph
@@ -233,7 +249,7 @@ class _Compiler:
         self.head = _head(self.classes, graph.scores.size)
         self.input_range = range_of(X[~is_held], declared, has_gaps=has_gaps)
         votes = self.classes is not None
-        self.builder = Builder(graph, X[~is_held], self.input_range, votes)
+        self.builder = Builder(graph, X[~is_held], self.input_range, votes, layout)
 
     def compile(self, bits: int | str) -> Program:
         highest = self.builder.top_levels(16 if bits == 16 else 32)
@@ -253,13 +269,15 @@ class _Compiler:
         while found.loss > enough and found.levels != highest.levels:
             trials = [self._trial(levels) for levels in _promoted(found.levels, highest.levels)]
             found = max(trials, key=lambda trial: _worth(found, trial))
-        self._say_if_beyond_budget(found.program.table_bytes - lowest.program.table_bytes)
+        self._say_if_beyond_budget(lowest.program.table_bytes, found.program.table_bytes)
         return found
 
-    def _say_if_beyond_budget(self, added: int) -> None:
+    def _say_if_beyond_budget(self, before: int, after: int) -> None:
         """Warn if widening took the estimator beyond its own `max_bytes`."""
-        allowed = getattr(self.final, "max_bytes", None)
-        beyond = 0 if allowed is None else self.final.n_model_bytes_ + added - allowed
+        allowed, added = getattr(self.final, "max_bytes", None), after - before
+        if allowed is None:
+            return
+        beyond = min(self.final.n_model_bytes_ + added, after) - allowed
         if added > 0 and beyond > 0:
             warnings.warn(
                 f"bits='auto' took the constants {beyond} bytes beyond the {allowed} that "

@@ -216,3 +216,21 @@ def grid(tensor: Any, bits: int) -> int:
     """
     tensor = np.asarray(tensor, dtype=np.float64)
     return frac_for(float(np.abs(tensor).max(initial=0.0)), 2 ** (bits - 1) - 1)
+
+
+def exact_frac(tensor: Any, bits: int = 16) -> int | None:
+    """Return the smallest `frac` that holds a tensor exactly, None if `bits` bits cannot.
+
+    Examples
+    --------
+    >>> from tinyml.codegen.fixed import exact_frac
+    >>> exact_frac([0.5, -0.75]), exact_frac([3.0, 4096.0]), exact_frac([0.1])
+    (2, 0, None)
+    """
+    tensor = np.asarray(tensor, dtype=np.float64)
+    finest = grid(tensor, bits)
+    whole = np.ldexp(tensor, finest)
+    if not np.array_equal(whole, np.floor(whole)):
+        return None
+    factor = int(np.gcd.reduce(whole.astype(np.int64), axis=None))
+    return finest - max(0, (factor & -factor).bit_length() - 1)

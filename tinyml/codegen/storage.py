@@ -6,6 +6,7 @@ it is added to an accumulator, so it is dense and twice as wide as a value.
 """
 
 from collections.abc import Iterable
+from math import gcd
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +18,8 @@ EXP_TABLE_BYTES = 128
 """The table of exp(-t) that a kernel model carries, at most 128 entries of 8 bits."""
 
 _LARGEST_GAP = 255
+LONGEST_FIELD = 16
+"""Bits of a number that is packed among others; longer ones are kept in a table of their own."""
 
 
 def table_bytes(arrays: Iterable[ArrayLike], bits: int = 8) -> int:
@@ -143,8 +146,8 @@ def split_tables(
     number_bits = bits_for(n_tests)
     test = _count_width(int(feature.max())) + width
     shared = packed_bytes(len(feature), number_bits) + n_tests * test
-    in_full = packed_bytes(len(feature), feature_bits + bits)
-    if shared <= in_full:
+    in_full = packed_bytes(len(feature), feature_bits) + packed_bytes(len(feature), bits)
+    if shared <= in_full or bits > LONGEST_FIELD:
         return SplitTables(True, feature_bits, number_bits, shared)
     return SplitTables(False, feature_bits, feature_bits + bits, in_full)
 
@@ -157,7 +160,7 @@ def scalar_leaf_tables(values: NDArray[Any]) -> LeafTables:
     number_bits = bits_for(len(distinct))
     width = _signed_width(int(distinct[0]), int(distinct[-1]))
     shared = packed_bytes(len(values), number_bits) + len(distinct) * width
-    if shared < in_full:
+    if shared < in_full or spread.bit_length() > LONGEST_FIELD:
         return LeafTables(True, number_bits, shared)
     return LeafTables(False, spread.bit_length(), in_full)
 
@@ -171,8 +174,8 @@ def row_leaf_tables(rows: NDArray[Any], n_leaves: int) -> LeafTables:
     starts = (len(rows) + 1) * _count_width(n_pairs)
     output_bits, value_bits = bits_for(rows.shape[1]), int(rows.max(initial=0)).bit_length()
     fits = rows.min(initial=0) >= 0 and output_bits + value_bits <= 16
-    largest = int(abs(rows).max(initial=0))
-    width = 2 if fits else _count_width(rows.shape[1] - 1) + _signed_width(-largest, largest)
+    value_bytes = _signed_width(int(rows.min(initial=0)), int(rows.max(initial=0)))
+    width = 2 if fits else _count_width(rows.shape[1] - 1) + value_bytes
     number_bits = bits_for(len(rows))
     return LeafTables(
         True, number_bits, packed_bytes(n_leaves, number_bits) + starts + n_pairs * width
@@ -203,8 +206,16 @@ def bits_for(n_choices: int) -> int:
 
 
 def packed_bytes(n_fields: int, bits: int) -> int:
-    """Bytes of `n_fields` fields of `bits` bits end to end."""
-    return -(-n_fields * bits // 8)
+    """Bytes of `n_fields` fields of `bits` bits end to end, as far as reading the last one goes."""
+    if not n_fields or not bits:
+        return 0
+    return ((n_fields - 1) * bits >> 3) + field_bytes(bits)
+
+
+def field_bytes(bits: int) -> int:
+    """Bytes that a field of `bits` bits may touch."""
+    latest = 8 - gcd(bits, 8)  # bit of a byte in which one may begin
+    return (latest + bits + 7) // 8
 
 
 def _signed_width(lo: int, hi: int) -> int:

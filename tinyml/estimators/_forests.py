@@ -1,5 +1,6 @@
 """What estimators that end in trees share: rows, scores, bytes, and their one lowering."""
 
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -8,9 +9,34 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ..codegen.lower import lower
+from ..codegen.storage import bits_for, packed_bytes
+from ..training.refinement import LeafRegression
 from ..training.trees import Trees, threshold_bytes
 from ._trained import TrainedClassifier, TrainedRegressor
+
+_FREE_SWEEPS, _FREE_RATE = 10, 0.1
+_ROUNDS = 6
+_NEARLY_FULL = 0.95
+_TABLE_SHARE, _BYTES_OF_A_LEAF = 0.3, 2.1  # a leaf with its split
+CODE_ENTRIES = 4  # of a row of values that leaves share
+CODE_BITS = (8, 6)  # of a value: one alone fills a byte, a row shares 16 bits with its outputs
+
+
+def _n_codes_for(n_leaves, n_outputs):
+    """Return how many rows of values suit so many leaves: a table of about a third of them."""
+    if n_outputs == 1:
+        return 16
+    room = _TABLE_SHARE * n_leaves * _BYTES_OF_A_LEAF / _code_bytes(n_outputs)
+    return int(2 ** np.clip(np.floor(np.log2(max(room, 1))), 4, 7))
+
+
+def _table_bytes(n_codes, n_outputs):
+    """Bytes of the table of rows of values, at most."""
+    return n_codes * _code_bytes(n_outputs) + 2
+
+
+def _code_bytes(n_outputs):
+    return 1 if n_outputs == 1 else 2 + 2 * min(n_outputs, CODE_ENTRIES)
 
 
 class CompactForest(BaseEstimator):
@@ -39,6 +65,43 @@ class CompactForest(BaseEstimator):
         check_is_fitted(self)
         return self.trees_.scores(self._checked(X, reset=False)) + self.offset_
 
+    def _spend(self, max_bytes, fit_within):
+        """Fit within `max_bytes`; where rows of values took less than they might have, again."""
+        fit_within(max_bytes)
+        if self.n_model_bytes_ > _NEARLY_FULL * max_bytes:
+            return self
+        first = vars(self).copy()
+        fit_within(2 * max_bytes - self.n_model_bytes_)
+        if self.n_model_bytes_ > max_bytes:
+            self.__dict__.update(first)
+        return self
+
+    def _codes_of(self, trees):
+        """Return how many rows of values the leaves share."""
+        n_leaves = int(trees.is_leaf.sum())
+        wanted = _n_codes_for(n_leaves, self._n_outputs) if self.n_codes == "auto" else self.n_codes
+        return max(1, min(wanted, n_leaves))
+
+    def _coded_bytes(self, trees, width):
+        """Bytes of the tables once leaves share rows of values, at most."""
+        n_codes = self._codes_of(trees)
+        leaves = packed_bytes(int(trees.is_leaf.sum()), bits_for(n_codes))
+        bare = replace(trees, value=np.zeros((trees.n_nodes, 1)))
+        return bare.n_bytes(width) + leaves + _table_bytes(n_codes, self._n_outputs)
+
+    def _shared(self, regression, value, seed):
+        """Fit leaves that share few rows of values; return trees and offset."""
+        n_codes = self._codes_of(regression.trees)
+        bits = CODE_BITS[self._n_outputs > 1]
+        parts = {"n_entries": CODE_ENTRIES, "bits": bits, "rng": seed}
+        value, offset = regression.shared(value, n_codes, _ROUNDS, **parts)
+        return replace(regression.trees, value=value), offset
+
+    def _refitted(self, trees, X, target, weight, loss, seed):
+        """Refit the leaves, first freely, then with few rows; return trees and offset."""
+        regression = LeafRegression(trees, X, target, weight, loss, self.ridge)
+        return self._shared(regression, regression.free(_FREE_SWEEPS, _FREE_RATE), seed)
+
     def _refuse_budget(self, smallest):
         raise ValueError(
             f"The 'max_bytes' parameter of {type(self).__name__} must be at least "
@@ -48,6 +111,17 @@ class CompactForest(BaseEstimator):
 
 class CompactForestClassifier(TrainedClassifier):
     """A forest whose scores are log-odds: of the classes, or of the second of two."""
+
+    @property
+    def _loss_name(self):
+        return "logistic" if self._n_outputs == 1 else "softmax"
+
+    def _training_rows(self, X, y, sample_weight):
+        return self._read(X, y, sample_weight)
+
+    def _target(self, codes):
+        """1 for the class of a row, 0 for the others; of two classes the second has a column."""
+        return np.eye(len(self.classes_))[codes][:, -self._n_outputs :]
 
     def predict_proba(self, X):
         """Softmax of the scores, of two classes the logistic function of the one score.
@@ -71,9 +145,18 @@ class CompactForestClassifier(TrainedClassifier):
 class CompactForestRegressor(TrainedRegressor):
     """A forest whose one score is the value."""
 
+    _n_outputs = 1
+    _loss_name = "squared"
 
-@lower.register
-def _(model: CompactForest, g, x):
+    def _training_rows(self, X, y, sample_weight):
+        return self._read(X, y, sample_weight)[:3]
+
+    def _target(self, y):
+        return y.astype(np.float64)[:, None]
+
+
+def lower_forest(model, g, x):
+    """Record the sum of leaves."""
     if isinstance(model, CompactForestClassifier):
         g.link = "expit" if len(model.classes_) == 2 else "softmax"
     return model.trees_.as_node(x, model.offset_)

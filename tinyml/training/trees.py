@@ -10,7 +10,7 @@ import numpy as np
 from numba import njit
 
 from ..codegen import storage
-from ..codegen.fixed import ctype_bytes, grid
+from ..codegen.fixed import ctype_bytes, exact_frac, grid
 from ..codegen.graph import Forest, Node, Tree
 from ..codegen.inputs import range_of
 
@@ -125,7 +125,8 @@ class Trees:
     @classmethod
     def from_node(cls, forest: Forest) -> Trees:
         """Return the trees of a node of the graph, in depth-first order."""
-        return joined([_depth_first(tree) for tree in forest.trees], forest.precision)
+        parts = [(t.left, t.right, t.feature, t.threshold, t.value) for t in forest.trees]
+        return joined([preorder(*part) for part in parts], forest.precision)
 
     def n_bytes(self, threshold_bytes: int) -> int:
         """Bytes of the tables of these trees.
@@ -164,14 +165,9 @@ def joined(parts: Iterable[tuple[np.ndarray, ...]], precision: Any = np.float32)
 
 def whole(values: np.ndarray) -> np.ndarray:
     """Return values as whole numbers: exactly where 16 bits do, else on the grid of 8 bits."""
-    largest = float(np.abs(values).max(initial=0.0))
-    finest = grid(values, 16)
-    scaled = np.ldexp(values, finest)
-    if largest and np.array_equal(scaled, np.floor(scaled)):
-        whole = scaled.astype(np.int64)
-        factor = int(np.gcd.reduce(whole, axis=None))
-        return whole // (factor & -factor)
-    return np.floor(np.ldexp(values, grid(values, 8)) + 0.5).astype(np.int64)
+    exact = exact_frac(values)
+    frac = grid(values, 8) if exact is None else exact
+    return np.floor(np.ldexp(values, frac) + 0.5).astype(np.int64)
 
 
 def sum_of_leaves(leaves: np.ndarray, value: np.ndarray) -> np.ndarray:
@@ -184,8 +180,7 @@ def share_thresholds(trees: Trees, X: np.ndarray) -> Trees:
 
     Between the largest value that goes left and the smallest that goes right at a node every
     threshold does the same to the rows of `X`. For each feature the fewest numbers that hit all
-    these intervals are found by the greedy rule; each is the median of the thresholds that it
-    replaces, as far as the intervals let it.
+    these intervals are found by the greedy rule; each is put in the middle of what they share.
     """
     X = np.ascontiguousarray(X, dtype=trees.precision)
     lo, hi = _gaps(X, trees.left, trees.right, trees.feature, trees.threshold, trees.root)
@@ -205,7 +200,7 @@ def _stabbed(lo, hi, threshold):
     for members in np.split(order, np.flatnonzero(np.diff(group)) + 1):
         below, above = lo[members].max(), hi[members].min()
         middle = np.median(threshold[members])
-        if not below <= middle < above and np.isfinite(below) and np.isfinite(above):
+        if np.isfinite(below) and np.isfinite(above):  # as far from any row as can be
             middle = below + (above - below) / 2
         moved[members] = np.clip(middle, below, np.nextafter(above, -np.inf))
     return moved
@@ -281,17 +276,19 @@ def _reached(left, right, root, is_leaf):
     return kept
 
 
-def _depth_first(tree: Tree) -> tuple[np.ndarray, ...]:
-    order = depth_first_order(np.asarray(tree.left), np.asarray(tree.right))
-    number = np.empty(len(tree.left), dtype=np.int64)
+def preorder(left, right, feature, threshold, value):
+    """Return the arrays of a tree in depth-first order."""
+    order = _depth_first_order(np.asarray(left), np.asarray(right))
+    number = np.empty(len(left), dtype=np.int64)
     number[order] = np.arange(len(order))
-    left, right = tree.left[order], tree.right[order]
-    left, right = np.where(left < 0, -1, number[left]), np.where(left < 0, -1, number[right])
-    return left, right, tree.feature[order], tree.threshold[order], tree.value[order]
+    is_leaf = left[order] < 0
+    left = np.where(is_leaf, -1, number[left[order]])
+    right = np.where(is_leaf, -1, number[right[order]])
+    return left, right, feature[order], threshold[order], value[order]
 
 
 @njit(cache=True)
-def depth_first_order(left, right):
+def _depth_first_order(left, right):
     """Return the nodes under node 0, parents first, then the left subtree, then the right one."""
     order = np.empty(len(left), dtype=np.int64)
     stack = np.empty(len(left) + 1, dtype=np.int64)

@@ -50,7 +50,7 @@ static int32_t trees_1_tree1(const uint8_t *x)
 
 void trees_scores(const trees_input_t *x, trees_score_t *out)
 {
-    /* TreeWalk (2 trees, 3 splits) */
+    /* TreeCode (2 trees, 3 splits) */
     const uint8_t *features = trees_1_pointer(x);
     trees_int24_t acc = (-12);
     acc = (trees_int24_t)(acc + trees_1_tree0(features));

@@ -16,6 +16,8 @@ from tinyml.codegen.ops.elementwise import (
 from tinyml.codegen.ops.heads import ArgMax, Identity, Sign
 from tinyml.codegen.ops.linear import ChosenMatVec, MatVec
 from tinyml.codegen.ops.scan import Local, Scan
+from tinyml.codegen.ops.tree_code import TreeCode
+from tinyml.codegen.ops.tree_table import TreeTable
 from tinyml.codegen.ops.trees import IntTree, TreeWalk
 
 __all__ = [
@@ -40,5 +42,7 @@ __all__ = [
     "SquaredDistance",
     "Store",
     "Table",
+    "TreeCode",
+    "TreeTable",
     "TreeWalk",
 ]

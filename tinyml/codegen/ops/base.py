@@ -96,6 +96,9 @@ class Code(Protocol):
     def cursor(self, op: Op, table: str, offset: str = "0") -> tuple[str, str]:
         """Declare a pointer into a table; return its name and the function that steps it."""
 
+    def stepper(self, op: Op, table: str) -> str:
+        """Return the function that reads what a pointer into a table points to, and steps it."""
+
     def routine(self, op: Op, fragment: str, **fields: str) -> str:
         """Print a fragment of the run time as a function that belongs to `op`; return its name."""
 

@@ -1,10 +1,12 @@
-"""Decision trees as code: comparisons with immediates, leaves that add to a score vector."""
+"""Decision trees on integers: what they add to a score vector, however they are stored."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tinyml.codegen.fixed import (
     Exponent,
@@ -16,7 +18,16 @@ from tinyml.codegen.fixed import (
     storage_ctype,
 )
 from tinyml.codegen.ops.base import Code, Op, Ref, Store, Table
-from tinyml.codegen.ops.elementwise import c_int
+from tinyml.codegen.storage import (
+    LeafTables,
+    SplitTables,
+    bits_for,
+    output_of_trees,
+    row_leaf_tables,
+    scalar_leaf_tables,
+    shape_bytes,
+    split_tables,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +39,11 @@ class IntTree:
     feature: IntArray
     threshold: IntArray
     leaf: IntArray
+
+    @property
+    def is_leaf(self) -> NDArray[np.bool_]:
+        """Mask of the leaves."""
+        return self.left < 0
 
     def walk(self, x: IntArray) -> IntArray:
         """Return the leaf number that each row of `x` reaches."""
@@ -54,12 +70,12 @@ class IntTree:
 
 
 @dataclass(eq=False)
-class TreeWalk(Op):
+class _TreeWalk(Op):
     """s = Σ_t values[leaf_t(x)] + offset: soft votes, or sums of leaf means.
 
-    `values` has one row per different leaf of the whole forest. Trees are printed as nested ``if``;
-    rows are stored as the pairs (output, value) that are not zero, packed into 16 bits where both
-    fit. A forest with one output returns its leaf values directly.
+    `values` has one row per different leaf of the whole forest. Where every tree adds to one
+    output, leaves are single numbers; else rows are stored as the pairs (output, value) that are
+    not zero, packed into 16 bits where both fit.
     """
 
     x: Op
@@ -70,15 +86,28 @@ class TreeWalk(Op):
 
     def __post_init__(self) -> None:
         self.inputs = (self.x,)
+        self.outputs = self._outputs()
+        if self.outputs is not None:  # sums of whole numbers are the same in any order
+            order = np.argsort(self.outputs, kind="stable")
+            self.trees = tuple(self.trees[t] for t in order)
+            self.outputs = self.outputs[order]
         per_tree = [self.values[tree.reached()] for tree in self.trees]
         lo = sum(v.min(axis=0) for v in per_tree) + self.offset
         hi = sum(v.max(axis=0) for v in per_tree) + self.offset
         self.type = Fixed((self.values.shape[1],), self.frac, lo, hi)
         partial = sum(abs(v).max(axis=0) for v in per_tree) + abs(self.offset)
         self.accumulator = arithmetic_ctype(-int(partial.max()), int(partial.max()))
-        if self.accumulator == "int24_t" and not self._single:
+        if self.accumulator == "int24_t" and not self._is_single:
             self.accumulator = "int32_t"  # summed in place, in the vector of the scores
-        self._value_bits = self._packing()
+        if not self._is_single and self._holds_all_sums(per_tree):
+            self.accumulator = self.type.ctype
+
+    def _holds_all_sums(self, per_tree: list[IntArray]) -> bool:
+        """Whether the type of the scores also holds the sums of some of the trees."""
+        parts = [*per_tree, self.offset[None]]
+        least = sum(np.minimum(v.min(axis=0), 0) for v in parts)
+        most = sum(np.maximum(v.max(axis=0), 0) for v in parts)
+        return storage_ctype(int(np.min(least)), int(np.max(most))) == self.type.ctype
 
     def run(self, *args: IntArray) -> IntArray:
         scores = np.tile(self.offset, (len(args[0]), 1))
@@ -87,92 +116,106 @@ class TreeWalk(Op):
         return scores
 
     @property
-    def _single(self) -> bool:
+    def _is_single(self) -> bool:
         return bool(self.values.shape[1] == 1)
 
-    def _packing(self) -> int:
-        """Bits of the value in a packed pair; 0 where a pair does not fit 16 bits."""
-        if self._single or self.values.min(initial=0) < 0:
-            return 0
-        value_bits = max(8, int(self.values.max()).bit_length())
-        output_bits = max(1, (self.values.shape[1] - 1).bit_length())
-        return value_bits if value_bits + output_bits <= 16 else 0
+    def _outputs(self) -> IntArray | None:
+        """Return the one output that each tree adds to; None if a tree adds to several."""
+        numbers = [tree.leaf[tree.is_leaf] for tree in self.trees]
+        tree = np.repeat(np.arange(len(numbers)), [len(n) for n in numbers])
+        return output_of_trees(self.values[np.concatenate(numbers)], tree, len(self.trees))
 
-    def tables(self) -> dict[str, Table]:
-        if self._single:
-            return {}
+    def scalar(self, t: int) -> IntArray:
+        """Return the numbers at the leaves of tree t, which adds to one output."""
+        assert self.outputs is not None
+        tree = self.trees[t]
+        values: IntArray = self.values[tree.leaf[tree.is_leaf], self.outputs[t]]
+        return values
+
+    @cached_property
+    def splits(self) -> tuple[IntArray, IntArray]:
+        """Features and thresholds of all splits, tree by tree in depth-first order."""
+        feature = [tree.feature[~tree.is_leaf] for tree in self.trees]
+        threshold = [tree.threshold[~tree.is_leaf] for tree in self.trees]
+        return np.concatenate(feature), np.concatenate(threshold)
+
+    @cached_property
+    def split_tables(self) -> SplitTables:
+        """How the splits are stored in tables."""
+        feature, threshold = self.splits
+        spread = int(np.ptp(threshold)) if len(threshold) else 0
+        width = ctype_bytes(Table.of(threshold).ctype)
+        return split_tables(feature, threshold, width, spread.bit_length())
+
+    @cached_property
+    def leaf_tables(self) -> LeafTables:
+        """How the leaves are stored in tables."""
+        if self.outputs is None:
+            return row_leaf_tables(self.values, self.n_leaves)
+        return scalar_leaf_tables(np.concatenate([self.scalar(t) for t in range(len(self.trees))]))
+
+    @property
+    def n_splits(self) -> int:
+        """Splits of all trees."""
+        return len(self.splits[0])
+
+    @property
+    def n_leaves(self) -> int:
+        """Leaves of all trees."""
+        return self.n_splits + len(self.trees)
+
+    def row_tables(self) -> dict[str, Table]:
+        """Return the tables of rows of values, by the number of the row."""
         row, output = np.nonzero(self.values)
         value = self.values[row, output]
-        start = np.searchsorted(row, np.arange(len(self.values) + 1))
-        tables = {"start": Table.of_indices(start)}
-        if np.any(self.offset):
-            tables["offset"] = Table.of(self.offset)
+        tables = {"start": Table.of_indices(np.searchsorted(row, np.arange(len(self.values) + 1)))}
         if self._value_bits:
-            packed = (output << self._value_bits) | value
-            return tables | {"pairs": Table(packed, "uint16_t")}
+            return tables | {"pairs": Table((output << self._value_bits) | value, "uint16_t")}
         return tables | {"outputs": Table.of_indices(output), "values": Table.of(value)}
+
+    @cached_property
+    def _value_bits(self) -> int:
+        """Bits of the value in a packed pair; 0 where a pair does not fit 16 bits."""
+        if self.values.min(initial=0) < 0:
+            return 0
+        value_bits = max(8, int(self.values.max()).bit_length())
+        return value_bits if value_bits + bits_for(self.values.shape[1]) <= 16 else 0
+
+    def offset_table(self) -> dict[str, Table]:
+        """Return the table of what the scores begin from, if not from 0."""
+        return {"offset": Table.of(self.offset)} if np.any(self.offset) else {}
 
     @property
     def table_bytes(self) -> int:
-        """Count a split as its feature, threshold and branch, a leaf as its number or value."""
-        n_splits = sum(int((tree.left >= 0).sum()) for tree in self.trees)
-        threshold = ctype_bytes(self.x.type.ctype)
-        split = ctype_bytes(index_ctype(self.x.type.size - 1)) + threshold + 1
-        return (
-            super().table_bytes + n_splits * split + (n_splits + len(self.trees)) * self._leaf_bytes
-        )
+        """Bytes of the packed tables; what is printed as code counts as these."""
+        offset = 0 if self._is_single else sum(t.nbytes for t in self.offset_table().values())
+        parts = self.split_tables.nbytes, self.leaf_tables.nbytes, offset, self._n_counts
+        return shape_bytes(self.n_splits, len(self.trees)) + sum(parts)
 
     @property
-    def _leaf_bytes(self) -> int:
-        if self._single:
-            return Table.of(self.values).nbytes // len(self.values)
-        return ctype_bytes(index_ctype(len(self.values) - 1))
+    def flash_bytes(self) -> int:
+        """Bytes of flash that an AVR is expected to need, code included."""
+        raise NotImplementedError
+
+    @property
+    def _n_counts(self) -> int:
+        """Bytes of the number of trees of each output."""
+        if self.outputs is None or self._is_single:
+            return 0
+        return self.type.size * ctype_bytes(index_ctype(len(self.trees)))
 
     @property
     def scratch_bytes(self) -> int:
         """Bytes of the votes, where they do not have the type of the scores."""
-        apart = not self._single and self.accumulator != self.type.ctype
+        apart = not self._is_single and self.accumulator != self.type.ctype
         return self.type.size * ctype_bytes(self.accumulator) if apart else 0
 
     @property
     def cost(self) -> str:
-        n_splits = sum(int((tree.left >= 0).sum()) for tree in self.trees)
-        return f"{len(self.trees)} trees, {n_splits} splits"
+        return f"{len(self.trees)} trees, {self.n_splits} splits"
 
-    def declare(self, c: Code) -> None:
-        for t, tree in enumerate(self.trees):
-            self._declare_tree(c, t, tree)
-        if not self._single:
-            self._declare_add(c)
-
-    def _declare_tree(self, c: Code, t: int, tree: IntTree) -> None:
-        if self._single:
-            leaf_ctype = c.ctype(storage_ctype(int(self.values.min()), int(self.values.max())))
-        else:
-            leaf_ctype = index_ctype(len(self.values) - 1)
-        x_ctype = c.ctype(self.x.type.ctype)
-        with c.block(f"static {leaf_ctype} {c.name(self, f'tree{t}')}(const {x_ctype} *x)"):
-            if tree.left[0] < 0:
-                c.line("(void)x;")
-            self._branch(c, tree, tree.depths(), 0)
-
-    def _branch(self, c: Code, tree: IntTree, height: IntArray, node: int) -> None:
-        """Nest the shallower side, so that nesting grows with the logarithm of the tree's size."""
-        while tree.left[node] >= 0:
-            left, right = int(tree.left[node]), int(tree.right[node])
-            test, inner, node = (
-                f"x[{tree.feature[node]}] <= {c_int(int(tree.threshold[node]))}",
-                left,
-                right,
-            )
-            if height[left] > height[right]:
-                test, inner, node = test.replace("<=", ">"), right, left
-            with c.block(f"if ({test})"):
-                self._branch(c, tree, height, inner)
-        leaf = int(tree.leaf[node])
-        c.line(f"return {c_int(int(self.values[leaf, 0])) if self._single else leaf};")
-
-    def _declare_add(self, c: Code) -> None:
+    def declare_add(self, c: Code) -> None:
+        """Write the function that adds the row of a leaf to the votes."""
         leaf, total = index_ctype(len(self.values) - 1), c.ctype(self.accumulator)
         n = index_ctype(self.values.shape[1])
         with c.block(f"static void {c.name(self, 'add')}({leaf} leaf, {total} *sum)"):
@@ -204,28 +247,32 @@ class TreeWalk(Op):
         x_ctype = self.x.type.ctype
         pointer = c.routine(self, "pointer", x=x_ctype)
         c.line(f"const {x_ctype} *{features} = {pointer}({x.name});")
-        if self._single:
-            self._emit_single(c, store, features)
+        if self._is_single:
+            self.emit_sum(c, store, features)
         else:
             self._emit_votes(c, store, features)
-
-    def _emit_single(self, c: Code, store: Store, x: str) -> None:
-        acc, total = c.fresh("acc"), c.ctype(self.accumulator)
-        c.line(f"{total} {acc} = {c_int(int(self.offset[0]))};")
-        for t in range(len(self.trees)):
-            c.line(f"{acc} = ({total})({acc} + {c.name(self, f'tree{t}')}({x}));")
-        store("0", acc)
 
     def _emit_votes(self, c: Code, store: Store, x: str) -> None:
         in_place = store.buffer is not None and self.accumulator == self.type.ctype
         total = store.buffer if in_place else c.fresh("sum")
+        assert total is not None
         if not in_place:
             c.line(f"{c.ctype(self.accumulator)} {total}[{self.type.size}];")
         with c.loop("i", self.type.size) as i:
             start = c.read(self, "offset", i) if np.any(self.offset) else "0"
             c.line(f"{total}[{i}] = {start};")
-        for t in range(len(self.trees)):
-            c.line(f"{c.name(self, 'add')}({c.name(self, f'tree{t}')}({x}), {total});")
+        self.emit_votes(c, x, total)
         if not in_place:
             with c.loop("i", self.type.size) as i:
                 store(i, f"{total}[{i}]")
+
+    def emit_sum(self, c: Code, store: Store, x: str) -> None:
+        """Write what hands the sum of the one output to `store`."""
+        raise NotImplementedError
+
+    def emit_votes(self, c: Code, x: str, total: str) -> None:
+        """Write what adds the leaves to the array `total`."""
+        raise NotImplementedError
+
+
+TreeWalk = _TreeWalk

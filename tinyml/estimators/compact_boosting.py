@@ -1,0 +1,424 @@
+"""Compact boosting: boosted trees that are charged for memory, with shared thresholds and leaves.
+
+"Boosted trees on a diet" lower the gain of a split by a price where its feature, or its threshold,
+is not in use yet, and keep thresholds and leaves in tables for the whole forest. Here one tree
+serves all classes: its leaves hold a value for each, and such rows of values come from a small
+codebook that is learned against the loss when all trees are grown.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from numbers import Integral, Real
+from typing import ClassVar
+
+import numpy as np
+
+from ..base import Interval, StrOptions, _fit_context, blas_single_thread, progress
+from ..codegen.lower import lower
+from ..training.boosting import Plan, boosted
+from ..training.growing import Bins, binned
+from ..training.refinement import LeafRegression, constant
+from ..training.trees import share_thresholds, threshold_bytes
+from ._forests import (
+    CompactForest,
+    CompactForestClassifier,
+    CompactForestRegressor,
+    lower_forest,
+)
+
+_BITS_OF_A_SPLIT = 18  # with its leaf, on average
+_PASSES = 6  # of growing, until the bytes are used up
+_FULL = 0.97  # of the bytes
+_HIGHEST_RATE = 0.6
+_DISTILLED_RIDGE = 0.1  # scores that are to stay as they are know no noise
+
+
+@dataclass(frozen=True, eq=False)
+class _Task:
+    """Rows to grow trees on."""
+
+    X: np.ndarray
+    target: np.ndarray
+    weight: np.ndarray
+    offset: np.ndarray
+    seed: int
+
+    @cached_property
+    def width(self):
+        """Bytes of a threshold."""
+        return threshold_bytes(self.X)
+
+
+class _CompactBoosting(CompactForest):
+    """Growing and sharing; a subclass knows the targets."""
+
+    _parameter_constraints: ClassVar[dict] = {
+        "max_bytes": [Interval(Integral, 1, None, closed="left"), None],
+        "max_iter": [Interval(Integral, 1, None, closed="left"), None],
+        "max_leaf_nodes": [Interval(Integral, 2, None, closed="left"), None],
+        "learning_rate": [Interval(Real, 0, None, closed="neither"), StrOptions({"auto"})],
+        "max_bins": [Interval(Integral, 2, 256, closed="both"), StrOptions({"auto"})],
+        "min_samples_leaf": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
+        "l2_regularization": [Interval(Real, 0, None, closed="neither")],
+        "threshold_penalty": [Interval(Real, 0, None, closed="left"), StrOptions({"auto"})],
+        "feature_penalty": [Interval(Real, 0, None, closed="left")],
+        "refine": ["boolean", StrOptions({"auto"})],
+        "ridge": [Interval(Real, 0, None, closed="neither")],
+        "n_codes": [Interval(Integral, 2, None, closed="left"), StrOptions({"auto"})],
+        "verbose": ["verbose"],
+        "random_state": ["random_state"],
+    }
+
+    def __init__(
+        self,
+        max_bytes=None,
+        *,
+        max_iter=None,
+        max_leaf_nodes=None,
+        learning_rate="auto",
+        max_bins="auto",
+        min_samples_leaf="auto",
+        l2_regularization=1.0,
+        threshold_penalty="auto",
+        feature_penalty=0.0,
+        refine="auto",
+        ridge=0.3,
+        n_codes="auto",
+        verbose=False,
+        random_state=None,
+    ):
+        self.max_bytes = max_bytes
+        self.max_iter = max_iter
+        self.max_leaf_nodes = max_leaf_nodes
+        self.learning_rate = learning_rate
+        self.max_bins = max_bins
+        self.min_samples_leaf = min_samples_leaf
+        self.l2_regularization = l2_regularization
+        self.threshold_penalty = threshold_penalty
+        self.feature_penalty = feature_penalty
+        self.refine = refine
+        self.ridge = ridge
+        self.n_codes = n_codes
+        self.verbose = verbose
+        self.random_state = random_state
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y, sample_weight=None):
+        """Grow trees and let their leaves share values.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Training rows.
+        y : array-like of shape (n_samples,)
+            Targets.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows; those of weight 0 are left out.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+        """
+        X, y, weight = self._training_rows(X, y, sample_weight)
+        target, weight = self._target(y), weight / weight.mean()
+        with blas_single_thread():
+            offset = constant(target, weight, self._loss_name)
+            task = _Task(X, target, weight, offset, int(self._rng().integers(2**31)))
+            if self.max_bytes is None:
+                return self._finish(task, *self._pass(task, self._n_splits, 0.0)[:2])
+            return self._spend(self.max_bytes, lambda n: self._finish(task, *self._within(task, n)))
+
+    def _finish(self, task, trees, scores):
+        """Let the leaves share values, and keep the forest."""
+        refine = self._n_outputs > 1 if self.refine == "auto" else self.refine
+        if refine:
+            rows = task.X, task.target, task.weight
+            trees, offset = self._refitted(trees, *rows, self._loss_name, task.seed)
+        else:
+            rows = trees, task.X, scores, task.weight, "squared", _DISTILLED_RIDGE
+            regression = LeafRegression(*rows, task.offset)
+            trees, offset = self._shared(regression, trees.value, task.seed)
+        self._keep(trees, offset, task.X)
+        return self
+
+    # Growing -------------------------------------------------------------------------------------
+
+    @property
+    def _n_splits(self):
+        """Splits of the forest, where bytes do not decide."""
+        leaves = 31 if self.max_leaf_nodes is None else self.max_leaf_nodes
+        return (leaves - 1) * (30 if self.max_iter is None else self.max_iter)
+
+    def _within(self, task, max_bytes):
+        """Grow as many splits as fit, in passes; return trees and scores."""
+        low, high, price, best = 0, self._most_splits, 0.0, None
+        n_splits = min(high - 1, 8 * max_bytes // _BITS_OF_A_SPLIT + 1)
+        for _ in range(_PASSES):
+            trees, scores, price = self._pass(task, n_splits, price)
+            size = self._coded_bytes(trees, task.width)
+            if size <= max_bytes:
+                low, best = n_splits, (trees, scores)
+                if size >= _FULL * max_bytes or (~trees.is_leaf).sum() < n_splits:
+                    break
+            else:
+                high = n_splits
+            if high <= low + 1:
+                break
+            n_splits = int(np.clip(n_splits * max_bytes / size, low + 1, high - 1))
+        if best is None and n_splits > 1:
+            best = self._smallest(task, max_bytes)
+        if best is None:
+            self._refuse_budget(size)
+        return best
+
+    def _smallest(self, task, max_bytes):
+        """Return one split, which is the least there is."""
+        trees, scores, _ = self._pass(task, 1, 0.0)
+        size = self._coded_bytes(trees, task.width)
+        if size > max_bytes:
+            self._refuse_budget(size)
+        return trees, scores
+
+    @property
+    def _most_splits(self):
+        """One more splits than parameters allow."""
+        given = self.max_iter is not None and self.max_leaf_nodes is not None
+        return 1 + self._n_splits if given else np.iinfo(np.int64).max
+
+    def _pass(self, task, n_splits, price):
+        """Grow trees of so many splits; return them, their scores, and the price of a byte."""
+        plan = self._plan(task, n_splits, price)
+        bins = self._binned(task.X, n_splits)
+
+        def rounds(trees):
+            return progress(trees, type(self).__name__, verbose=self.verbose)
+
+        rows = bins, task.target, task.weight, self._loss_name, task.offset
+        trees, scores, least = boosted(*rows, plan, rounds)
+        return share_thresholds(trees, task.X), scores, 8 * least / _BITS_OF_A_SPLIT
+
+    def _binned(self, X, n_splits) -> Bins:
+        if self.max_bins != "auto":
+            return binned(X, self.max_bins)
+        return binned(X, int(2 ** np.clip(np.floor(np.log2(n_splits / 16)), 5, 7)))
+
+    def _plan(self, task, n_splits, price):
+        n_trees = self._n_trees(n_splits)
+        prices = price * (1 + task.width), self.feature_penalty
+        if self.threshold_penalty != "auto":
+            prices = self.threshold_penalty, self.feature_penalty
+        rate, rows = self.learning_rate, self.min_samples_leaf
+        if rate == "auto":
+            rate = 2.0 * n_trees**-0.5 if self._n_outputs > 1 else 1.5 * n_trees**-0.25
+        if rows == "auto":
+            rows = 5 if self._n_outputs > 1 else int(np.clip(len(task.X) // 500, 5, 20))
+        rate = min(rate, _HIGHEST_RATE) if self.learning_rate == "auto" else rate
+        return Plan(n_splits, n_trees, rate, rows, self.l2_regularization, prices)
+
+    def _n_trees(self, n_splits):
+        if self.max_iter is not None:
+            return self.max_iter
+        if self.max_leaf_nodes is not None:
+            return -(-n_splits // (self.max_leaf_nodes - 1))
+        wanted = 0.5 * n_splits**0.5 if self._n_outputs > 1 else n_splits / 4
+        return max(1, round(wanted))
+
+
+class CompactBoostingClassifier(CompactForestClassifier, _CompactBoosting):
+    """Boosted trees in few bytes, for classification.
+
+    The score of a class is ``offset + sum_t value_t[leaf_t(x)]``; of two classes the second has
+    one. Trees are grown on the gradient of the cross-entropy [1]_, in which all classes share each
+    tree; a split with a new threshold or feature has to be worth the bytes that these take.
+
+    Parameters
+    ----------
+    max_bytes : int, default=None
+        Bound of `n_model_bytes_`, which as many splits as possible use up.
+    max_iter : int, default=None
+        Number of trees. None means what suits the number of splits: few
+        large ones with several classes, else many of about four splits.
+    max_leaf_nodes : int, default=None
+        Leaves of a tree, at most. None means what `max_bytes` allows, or 31 without it.
+    learning_rate : float or "auto", default="auto"
+        Share of the Newton step that a leaf takes; "auto" takes less with more trees.
+    max_bins : int or "auto", default="auto"
+        Bins into which the values of a feature are put, 256 at most; between them lie the
+        thresholds. "auto" means 32 to 128, fewer where there is little room.
+    min_samples_leaf : int or "auto", default="auto"
+        Rows of a leaf, at least; "auto" means 5 with several classes, else 5 to 20.
+    l2_regularization : float, default=1.0
+        Penalty on the values of leaves while trees grow, in rows.
+    threshold_penalty : float or "auto", default="auto"
+        By how much a split with a new threshold must lower the mean loss more than others; "auto"
+        takes what other splits achieve with the bytes of an entry in the table of thresholds.
+    feature_penalty : float, default=0.0
+        The same for a feature that no split uses yet.
+    refine : bool or "auto", default="auto"
+        Whether the leaves are refitted to the targets, all at once, when the trees are grown.
+        Otherwise their values are those of boosting, rounded so that the sums stay as they were.
+        "auto" means with several classes.
+    ridge : float, default=0.3
+        Penalty of the refit, in rows.
+    n_codes : int or "auto", default="auto"
+        Different rows of values that leaves share; "auto" depends on the number of leaves.
+    class_weight : dict, "balanced" or None, default=None
+        Weight of each class; "balanced" makes their total weights equal.
+    verbose : bool or int, default=False
+        Show a progress bar on stderr.
+    random_state : int, RandomState instance or None, default=None
+        Groups the leaves before they share values.
+
+    Attributes
+    ----------
+    trees_ : Trees
+        The forest, in flat arrays.
+    offset_ : ndarray of shape (n_outputs,)
+        What the leaves add to.
+    n_nodes_ : int
+        Splits and leaves.
+    n_model_bytes_ : int
+        Bytes of the packed tables.
+    classes_ : ndarray of shape (n_classes,)
+        The class labels.
+    n_features_in_ : int
+        Number of features.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, if they have any.
+
+    References
+    ----------
+    .. [1] "Boosted trees on a diet: compact models for resource-constrained devices", ICLR 2026,
+       arXiv:2510.26557.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from tinyml.estimators import CompactBoostingClassifier
+    >>> X, y = load_digits(return_X_y=True)
+    >>> model = CompactBoostingClassifier(max_bytes=1024).fit(X, y)
+    >>> model.n_model_bytes_ <= 1024
+    True
+    >>> model.score(X, y) > 0.95
+    True
+    """
+
+    _parameter_constraints: ClassVar[dict] = (
+        CompactForestClassifier._parameter_constraints | _CompactBoosting._parameter_constraints
+    )
+
+    def __init__(
+        self,
+        max_bytes=None,
+        *,
+        max_iter=None,
+        max_leaf_nodes=None,
+        learning_rate="auto",
+        max_bins="auto",
+        min_samples_leaf="auto",
+        l2_regularization=1.0,
+        threshold_penalty="auto",
+        feature_penalty=0.0,
+        refine="auto",
+        ridge=0.3,
+        n_codes="auto",
+        class_weight=None,
+        verbose=False,
+        random_state=None,
+    ):
+        super().__init__(
+            max_bytes,
+            max_iter=max_iter,
+            max_leaf_nodes=max_leaf_nodes,
+            learning_rate=learning_rate,
+            max_bins=max_bins,
+            min_samples_leaf=min_samples_leaf,
+            l2_regularization=l2_regularization,
+            threshold_penalty=threshold_penalty,
+            feature_penalty=feature_penalty,
+            refine=refine,
+            ridge=ridge,
+            n_codes=n_codes,
+            verbose=verbose,
+            random_state=random_state,
+        )
+        self.class_weight = class_weight
+
+
+class CompactBoostingRegressor(CompactForestRegressor, _CompactBoosting):
+    """Boosted trees in few bytes, for regression.
+
+    The value is ``offset + sum_t value_t[leaf_t(x)]``. Trees are grown on the squared error [1]_; a
+    split with a new threshold or feature has to be worth the bytes that these take.
+
+    Parameters
+    ----------
+    max_bytes : int, default=None
+        Bound of `n_model_bytes_`, which as many splits as possible use up.
+    max_iter : int, default=None
+        Number of trees. None means one for every four splits.
+    max_leaf_nodes : int, default=None
+        Leaves of a tree, at most. None means what `max_bytes` allows, or 31 without it.
+    learning_rate : float or "auto", default="auto"
+        Share of the Newton step that a leaf takes; "auto" takes less with more trees.
+    max_bins : int or "auto", default="auto"
+        Bins into which the values of a feature are put, 256 at most; between them lie the
+        thresholds. "auto" means 32 to 128, fewer where there is little room.
+    min_samples_leaf : int or "auto", default="auto"
+        Rows of a leaf, at least; "auto" means 5 to 20.
+    l2_regularization : float, default=1.0
+        Penalty on the values of leaves while trees grow, in rows.
+    threshold_penalty : float or "auto", default="auto"
+        By how much a split with a new threshold must lower the mean loss more than others; "auto"
+        takes what other splits achieve with the bytes of an entry in the table of thresholds.
+    feature_penalty : float, default=0.0
+        The same for a feature that no split uses yet.
+    refine : bool or "auto", default="auto"
+        Whether the leaves are refitted to the targets, all at once, when the trees are grown.
+        Otherwise their values are those of boosting, rounded so that the sums stay as they were.
+        "auto" means False.
+    ridge : float, default=0.3
+        Penalty of the refit, in rows.
+    n_codes : int or "auto", default="auto"
+        Different values that leaves share; "auto" depends on the number of leaves.
+    verbose : bool or int, default=False
+        Show a progress bar on stderr.
+    random_state : int, RandomState instance or None, default=None
+        Groups the leaves before they share values.
+
+    Attributes
+    ----------
+    trees_ : Trees
+        The forest, in flat arrays.
+    offset_ : ndarray of shape (n_outputs,)
+        What the leaves add to.
+    n_nodes_ : int
+        Splits and leaves.
+    n_model_bytes_ : int
+        Bytes of the packed tables.
+    n_features_in_ : int
+        Number of features.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, if they have any.
+
+    References
+    ----------
+    .. [1] "Boosted trees on a diet: compact models for resource-constrained devices", ICLR 2026,
+       arXiv:2510.26557.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> from tinyml.estimators import CompactBoostingRegressor
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> model = CompactBoostingRegressor(max_bytes=1024).fit(X, y)
+    >>> model.n_model_bytes_ <= 1024
+    True
+    >>> model.score(X, y) > 0.6
+    True
+    """
+
+
+lower.register(CompactBoostingClassifier, lower_forest)
+lower.register(CompactBoostingRegressor, lower_forest)
