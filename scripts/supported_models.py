@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-import tinyml.codegen.compile  # noqa: F401  registers every lowering
-from tinyml.codegen.lower import lower
+import tinyml.codegen.compile
+import tinyml.imported  # noqa: F401  importing both registers every lowering
+from tinyml.codegen.lower import OPTIONAL, lower
 
 TARGET = Path(__file__).parent.parent / "docs" / "supported_models.md"
 HEAD = """\
@@ -19,10 +20,9 @@ What `tinyml.compile` takes, and every subclass of these. Written by
 
 def table() -> str:
     """Return the page."""
-    classes = sorted(
-        (cls for cls in lower.registry if cls is not object), key=lambda cls: cls.__name__
-    )
-    rows = [f"| `{cls.__name__}` | `{_public_module(cls.__module__)}` |" for cls in classes]
+    classes = [cls for cls in lower.registry if cls is not object]
+    homes = {cls.__name__: _public_module(cls.__module__) for cls in classes} | OPTIONAL
+    rows = [f"| `{name}` | `{homes[name]}` |" for name in sorted(homes)]
     return HEAD + "\n".join(rows) + "\n"
 
 

@@ -3,13 +3,18 @@
 import numpy as np
 import pytest
 from instances import FOREST, INSTANCES, SEED, data, fitted
-from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier
+from sklearn.ensemble import (
+    ExtraTreesClassifier,
+    GradientBoostingClassifier,
+    RandomForestClassifier,
+)
 from sklearn.model_selection import train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, RobustScaler, StandardScaler
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 import tinyml
+from tinyml.codegen.forests import Gaps
 from tinyml.codegen.ops import TreeCode, TreeTable, TreeWalk
 from tinyml.codegen.ops.tree_rows import MaskedRows
 from tinyml.device import run_avr_many, run_host
@@ -213,3 +218,78 @@ def test_unknown_layout():
     model = DecisionTreeClassifier(max_depth=1, **SEED).fit(X, y)
     with pytest.raises(ValueError, match="'layout' parameter of compile must be 'auto', 'code' or"):
         tinyml.compile(model, X, layout="flat")
+
+
+# Thresholds of real features ----------------------------------------------------------------------
+
+
+def between(start, threshold, raw, seen, falls):
+    """Move one threshold as near as may be to where it parts the integers as it parts the rows."""
+    below = (seen <= threshold) != falls
+    lo, hi = raw[below].max(initial=-(2**40)), raw[~below].min(initial=2**40)
+    return min(max(start, lo), hi - 1) if lo < hi else start
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_thresholds_between_rows_are_those_of_the_slow_twin(seed):
+    rng = np.random.default_rng(seed)
+    falls = np.array([False, True, False])
+    seen = np.round(rng.normal(size=(40, 3)), 1)
+    raw = np.round(np.where(falls, -1, 1) * seen * [3, 5, 80]).astype(np.int64)
+    column = rng.integers(0, 3, 60)
+    threshold = np.where(
+        rng.random(60) < 0.5, seen[rng.integers(0, 40, 60), column], 3 * rng.normal(size=60)
+    )
+    start = rng.integers(-100, 100, 60)
+    got = Gaps(raw, seen, falls).limit(start, threshold, column)
+    wanted = [
+        between(a, t, raw[:, k], seen[:, k], falls[k])
+        for a, t, k in zip(start, threshold, column, strict=True)
+    ]
+    np.testing.assert_array_equal(got, wanted)
+
+
+@pytest.mark.parametrize("scaler", [None, StandardScaler(), MinMaxScaler((-1, 1))])
+def test_rows_on_a_threshold_stay_on_their_side(scaler):
+    """In tenths, of which a threshold is one, rounding would send half of the rows astray."""
+    X = np.random.default_rng(0).integers(-40, 40, (300, 2)) / 10
+    model = make_pipeline(scaler, DecisionTreeClassifier(max_depth=4, **SEED))
+    model.fit(X, (X[:, 0] * X[:, 1] > 1).astype(int))
+    thresholds = model[-1].tree_.threshold
+    seen = X if scaler is None else scaler.transform(X)
+    for node, k in enumerate(model[-1].tree_.feature):
+        if k >= 0:
+            values = np.unique(seen[:, k].astype(np.float32))
+            thresholds[node] = values[np.searchsorted(values, thresholds[node])]
+    program = tinyml.compile(model, X, bits=16)
+    np.testing.assert_array_equal(program.predict(X), model.predict(X))
+
+
+# Bits of votes ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("data_set", ["digits", "mixed"])
+def test_rounding_is_small_beside_the_margins(data_set):
+    X, y = data(data_set)
+    model = GradientBoostingClassifier(n_estimators=20, max_depth=2, **SEED).fit(X, y)
+    program = tinyml.compile(model, X)
+    scores, wanted = (
+        program.scores.type.to_float(program.run(program.quantize(X))),
+        program.graph.evaluate(X),
+    )
+    if wanted.shape[1] > 1:
+        scores, wanted = (np.diff(np.partition(s, -2, axis=1)[:, -2:]) for s in (scores, wanted))
+    error = np.sqrt(np.mean((scores - wanted) ** 2)) / np.median(np.abs(wanted))
+    assert 2.0**-20 < error < 1.2 * 2.0**-18
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e4])
+def test_votes_of_any_size(scale):
+    X, y = data("even_digits")
+    model = GradientBoostingClassifier(
+        n_estimators=10, learning_rate=0.1 * scale, init="zero", **SEED
+    )
+    model.fit(X, y)
+    program = tinyml.compile(model, X)
+    np.testing.assert_array_equal(program.predict(X), model.predict(X))
+    assert program.scores.type.magnitude < 2**31

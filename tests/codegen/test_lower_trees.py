@@ -44,7 +44,7 @@ def test_every_row_is_decided_as_scikit_learn_does(name, data_set):
     X, y = data(data_set)
     train = np.arange(len(X)) % 2 == 0
     model = ENSEMBLES[name].fit(X[train], y[train])
-    program = tinyml.compile(model, X[train])
+    program = tinyml.compile(model, X[train], bits=16)
     np.testing.assert_array_equal(program.predict(X), model.predict(X))
 
 

@@ -48,7 +48,8 @@ def compile(
     Parameters
     ----------
     model : estimator
-        A fitted scikit-learn predictor, one of `tinyml.estimators`, or a Pipeline that ends in one.
+        A fitted predictor of scikit-learn, XGBoost or LightGBM, one of `tinyml.estimators`, what
+        `read_forest` returns, or a Pipeline that ends in one of them.
     X : array-like of shape (n_samples, n_features)
         Representative rows, usually those the model was fitted on. Ranges come from four fifths of
         them; every fifth row is kept out and decides what ``bits="auto"`` widens. Sequences may

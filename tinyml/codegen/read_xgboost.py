@@ -36,11 +36,18 @@ def read_xgboost(data: bytes) -> Boosted:
     is what is not above the number before.
     """
     is_json = data.lstrip()[1:].lstrip()[:1] in (b'"', b"}")
-    document = json.loads(data) if is_json else read_ubjson(data)
+    document = _read_json(data) if is_json else read_ubjson(data)
     try:
         return _boosted(document["learner"])
-    except (KeyError, IndexError) as error:
+    except KeyError as error:
         raise ValueError(f"The file is no model of XGBoost: it lacks {error}.") from error
+
+
+def _read_json(data: bytes) -> Any:
+    try:
+        return json.loads(data)
+    except ValueError as error:
+        raise ValueError("The file is no complete document of JSON.") from error
 
 
 def _boosted(learner: dict[str, Any]) -> Boosted:

@@ -61,12 +61,12 @@ class Ballot:
         decided = scores[:, 0] > 0 if self.is_single else scores.argmax(axis=1)
         return bool(np.any(decided != self.wanted))
 
-    def is_fine(self, frac: int, total: Floats, allowed: float) -> bool:
-        """Whether rounding changes margins by so little beside the median margin."""
+    def is_fine(self, frac: int, total: Floats) -> bool:
+        """Whether rounding changes margins by little beside the median margin."""
         rounded = np.ldexp(total + _rounded(self.forest.offset, frac), -frac)
         margin = self._margin(self.exact)
         error = np.sqrt(np.mean((self._margin(rounded) - margin) ** 2))
-        return bool(error <= allowed * np.median(margin))
+        return bool(error <= _ROUNDING * np.median(margin))
 
     def _margin(self, scores: Floats) -> Floats:
         """Return by how much the wanted class is ahead of the next."""
@@ -96,16 +96,12 @@ def votes(ballot: Ballot, bits: int) -> tuple[int, Forest]:
     if in_bytes is not None:
         return in_bytes
     fracs = range(-int(np.floor(np.log2(np.abs(ballot.table).max()))), _most_frac(forest))
-    if ballot.outputs is None:
-        frac = _row_frac(ballot, fracs)
-    else:
-        frac = _scalar_frac(ballot, fracs, _ROUNDING[bits])
+    frac = _row_frac(ballot, fracs) if ballot.outputs is None else _scalar_frac(ballot, fracs)
     return frac, replace(forest, offset=np.ldexp(ballot.offset(frac, ballot.total(frac)), -frac))
 
 
 _MOST_EXACT = 10
-# Root mean square in margins beside their median: ten rows in a million change, or a third of one.
-_ROUNDING = {8: 2.0**-15, 16: 2.0**-20}
+_ROUNDING = 2.0**-18  # of margins, root mean square, beside the median: 1 row in a million changes
 
 
 def _rounded(value: Floats, frac: int) -> Floats:
@@ -119,10 +115,10 @@ def _most_frac(forest: Forest) -> int:
     return int(np.floor(np.log2((2**30 - len(forest.trees)) / largest)))
 
 
-def _scalar_frac(ballot: Ballot, fracs: range, allowed: float) -> int:
+def _scalar_frac(ballot: Ballot, fracs: range) -> int:
     for frac in fracs:
         total = ballot.total(frac)
-        if ballot.is_fine(frac, total, allowed) and not ballot.changes(frac, total):
+        if ballot.is_fine(frac, total) and not ballot.changes(frac, total):
             return frac
     return fracs.stop
 
