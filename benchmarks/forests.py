@@ -12,6 +12,7 @@ integer programs that run on a device (``bits=16``), the rivals in float.
 """
 
 import argparse
+import contextlib
 import json
 import warnings
 from functools import partial
@@ -45,16 +46,14 @@ def rows(name):
 # Ours ---------------------------------------------------------------------------------------------
 
 
-def ours(family, settings, name, X, y, seed):
-    """Return models of a family, one for each size."""
+def ours(family, settings, name, X, y, seed, sizes=SIZES):
+    """Return models of a family, one for each size that is not too small for it."""
     kind = "Regressor" if name in REGRESSION else "Classifier"
     cls = getattr(estimators, family + kind)
-    models = []
-    for size in SIZES:
-        try:
-            models.append(cls(max_bytes=size, random_state=seed, **settings).fit(X, y))
-        except ValueError:  # nothing is so small
-            models.append(None)
+    models = [None] * len(SIZES)
+    for k, size in enumerate(sizes):
+        with contextlib.suppress(ValueError):
+            models[k] = cls(max_bytes=size, random_state=seed, **settings).fit(X, y)
     return models
 
 
@@ -63,20 +62,18 @@ def several_outputs(name):
 
 
 def boosting(setting, name, X, y, seed):
-    if several_outputs(name):
-        settings = ({}, {"ridge": 1.0})[setting]
-    else:
-        settings = (
-            {},
-            {"refine": True, "ridge": 10.0},
-            {"max_leaf_nodes": 20, "learning_rate": 0.1, "n_codes": 32, "max_bins": 256},
-        )[setting]
-    return ours("CompactBoosting", settings, name, X, y, seed)
+    """The defaults; of one output also refitted leaves, and more and larger trees."""
+    settings = (
+        {},
+        {"refine": True, "ridge": 10.0},
+        {"max_leaf_nodes": 20, "learning_rate": 0.1, "n_codes": 32, "max_bins": 256},
+    )[setting]
+    sizes = SIZES[:3] if setting == 1 else SIZES  # refitting is for few leaves
+    return ours("CompactBoosting", settings, name, X, y, seed, sizes)
 
 
 def pruned(method, setting, name, X, y, seed):
-    ridge = (1.0, 10.0)[setting] if several_outputs(name) else (3.0, 30.0)[setting]
-    return ours("PrunedForest", {"method": method, "ridge": ridge}, name, X, y, seed)
+    return ours("PrunedForest", {"method": method}, name, X, y, seed)
 
 
 # Rivals -------------------------------------------------------------------------------------------
@@ -207,7 +204,7 @@ def visit(node, nodes):
 
 METHODS = {  # the function and its number of settings
     "boosting": (boosting, 3),
-    "cost-complexity": (partial(pruned, "cost-complexity"), 2),
+    "cost-complexity": (partial(pruned, "cost-complexity"), 1),
     "budget": (partial(pruned, "budget"), 1),
     "depth-limited": (depth_limited, len(FORESTS)),
     "scikit-learn ccp": (cost_complexity, len(FORESTS)),
@@ -243,7 +240,7 @@ def fold_losses(name, method, setting, fold):
 def settings_of(name, method):
     n = METHODS[method][1]
     if method == "boosting" and several_outputs(name):
-        n = 2
+        n = 1
     if name in REGRESSION and method in RIVALS[:2]:
         return range(0, n, 2)  # leaves of one class are of no use
     return range(n)
@@ -253,15 +250,19 @@ def select(methods, sets):
     """Choose setting and size for every size, and remember them."""
     for name in sets:
         for method in methods:
-            jobs = [(s, f) for s in settings_of(name, method) for f in range(5)]
+            settings = list(settings_of(name, method))
+            if len(settings) == 1:  # nothing to choose
+                remember(CHOSEN, name, method, [[0, k] for k in range(len(SIZES))])
+                continue
+            jobs = [(s, f) for s in settings for f in range(5)]
             found = Parallel(2)(delayed(fold_losses)(name, method, s, f) for s, f in jobs)
-            table = np.reshape(found, (-1, 5, len(SIZES))).mean(axis=1)
+            losses_of = np.reshape(found, (-1, 5, len(SIZES))).mean(axis=1)
             chosen = []
             for k in range(len(SIZES)):
-                s, size = np.unravel_index(table[:, : k + 1].argmin(), (len(table), k + 1))
-                chosen.append([int(settings_of(name, method)[s]), int(size)])
+                s, size = np.unravel_index(losses_of[:, : k + 1].argmin(), (len(settings), k + 1))
+                chosen.append([settings[s], int(size)])
             remember(CHOSEN, name, method, chosen)
-            best = " ".join(f"{table[:, : k + 1].min():.4f}" for k in range(len(SIZES)))
+            best = " ".join(f"{losses_of[:, : k + 1].min():.4f}" for k in range(len(SIZES)))
             print(f"{name} {method}: {chosen} {best}", flush=True)
 
 

@@ -77,6 +77,13 @@ class CompactForest(BaseEstimator):
             self.__dict__.update(first)
         return self
 
+    @property
+    def _penalty(self):
+        """Rows that a leaf must outweigh: few where rows of values are to be told apart."""
+        if self.ridge != "auto":
+            return self.ridge
+        return 0.3 if self._n_outputs > 1 else 30.0
+
     def _codes_of(self, trees):
         """Return how many rows of values the leaves share."""
         n_leaves = int(trees.is_leaf.sum())
@@ -100,7 +107,7 @@ class CompactForest(BaseEstimator):
 
     def _refitted(self, trees, X, target, weight, loss, seed):
         """Refit the leaves, first freely, then with few rows; return trees and offset."""
-        regression = LeafRegression(trees, X, target, weight, loss, self.ridge)
+        regression = LeafRegression(trees, X, target, weight, loss, self._penalty)
         return self._shared(regression, regression.free(_FREE_SWEEPS, _FREE_RATE), seed)
 
     def _refuse_budget(self, smallest):

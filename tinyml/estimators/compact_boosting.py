@@ -63,7 +63,7 @@ class _CompactBoosting(CompactForest):
         "threshold_penalty": [Interval(Real, 0, None, closed="left"), StrOptions({"auto"})],
         "feature_penalty": [Interval(Real, 0, None, closed="left")],
         "refine": ["boolean", StrOptions({"auto"})],
-        "ridge": [Interval(Real, 0, None, closed="neither")],
+        "ridge": [Interval(Real, 0, None, closed="neither"), StrOptions({"auto"})],
         "n_codes": [Interval(Integral, 2, None, closed="left"), StrOptions({"auto"})],
         "verbose": ["verbose"],
         "random_state": ["random_state"],
@@ -82,7 +82,7 @@ class _CompactBoosting(CompactForest):
         threshold_penalty="auto",
         feature_penalty=0.0,
         refine="auto",
-        ridge=0.3,
+        ridge="auto",
         n_codes="auto",
         verbose=False,
         random_state=None,
@@ -261,8 +261,9 @@ class CompactBoostingClassifier(CompactForestClassifier, _CompactBoosting):
         Whether the leaves are refitted to the targets, all at once, when the trees are grown.
         Otherwise their values are those of boosting, rounded so that the sums stay as they were.
         "auto" means with several classes.
-    ridge : float, default=0.3
-        Penalty of the refit, in rows.
+    ridge : float or "auto", default="auto"
+        Penalty of the refit, in rows: a leaf of that many rows is halved. "auto" is 0.3 with
+        several classes, else 30.
     n_codes : int or "auto", default="auto"
         Different rows of values that leaves share; "auto" depends on the number of leaves.
     class_weight : dict, "balanced" or None, default=None
@@ -323,7 +324,7 @@ class CompactBoostingClassifier(CompactForestClassifier, _CompactBoosting):
         threshold_penalty="auto",
         feature_penalty=0.0,
         refine="auto",
-        ridge=0.3,
+        ridge="auto",
         n_codes="auto",
         class_weight=None,
         verbose=False,
@@ -380,8 +381,8 @@ class CompactBoostingRegressor(CompactForestRegressor, _CompactBoosting):
         Whether the leaves are refitted to the targets, all at once, when the trees are grown.
         Otherwise their values are those of boosting, rounded so that the sums stay as they were.
         "auto" means False.
-    ridge : float, default=0.3
-        Penalty of the refit, in rows.
+    ridge : float or "auto", default="auto"
+        Penalty of the refit, in rows: a leaf of that many rows is halved. "auto" is 30.
     n_codes : int or "auto", default="auto"
         Different values that leaves share; "auto" depends on the number of leaves.
     verbose : bool or int, default=False

@@ -125,7 +125,7 @@ class _PrunedForest(CompactForest):
         "feature_costs": ["array-like", None],
         "cost_weight": [Interval(Real, 0, None, closed="left")],
         "refine": ["boolean"],
-        "ridge": [Interval(Real, 0, None, closed="neither")],
+        "ridge": [Interval(Real, 0, None, closed="neither"), StrOptions({"auto"})],
         "n_codes": [Interval(Integral, 2, None, closed="left"), StrOptions({"auto"})],
         "random_state": ["random_state"],
     }
@@ -141,7 +141,7 @@ class _PrunedForest(CompactForest):
         feature_costs=None,
         cost_weight=0.01,
         refine=True,
-        ridge=0.3,
+        ridge="auto",
         n_codes="auto",
         random_state=None,
     ):
@@ -346,8 +346,9 @@ class PrunedForestClassifier(CompactForestClassifier, _PrunedForest):
     refine : bool, default=True
         Whether the leaves of what remains are refitted together [5]_, and share few different
         rows of values. Otherwise they keep what their rows say on average.
-    ridge : float, default=0.3
-        Penalty of that regression, in rows: a leaf of that many rows is halved.
+    ridge : float or "auto", default="auto"
+        Penalty of that regression, in rows: a leaf of that many rows is halved. "auto" is 0.3 with
+        several classes, else 30.
     n_codes : int or "auto", default="auto"
         Different rows of values that refitted leaves share; "auto" depends on the number of leaves.
     class_weight : dict, "balanced" or None, default=None
@@ -410,7 +411,7 @@ class PrunedForestClassifier(CompactForestClassifier, _PrunedForest):
         feature_costs=None,
         cost_weight=0.01,
         refine=True,
-        ridge=0.3,
+        ridge="auto",
         n_codes="auto",
         class_weight=None,
         random_state=None,
@@ -478,8 +479,8 @@ class PrunedForestRegressor(CompactForestRegressor, _PrunedForest):
     refine : bool, default=True
         Whether the leaves of what remains are refitted together [5]_, and share few different
         values. Otherwise they keep what their rows say on average.
-    ridge : float, default=0.3
-        Penalty of that regression, in rows: a leaf of that many rows is halved.
+    ridge : float or "auto", default="auto"
+        Penalty of that regression, in rows: a leaf of that many rows is halved. "auto" is 30.
     n_codes : int or "auto", default="auto"
         Different values that refitted leaves share; "auto" depends on the number of leaves.
     random_state : int, RandomState instance or None, default=None
