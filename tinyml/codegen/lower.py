@@ -66,6 +66,9 @@ def supported() -> list[str]:
 
 def lowered(model: Any, n_features: int) -> Graph:
     """Return the float graph of a fitted predictor."""
+    import tinyml.codegen.lower_sklearn
+    import tinyml.codegen.lower_trees  # noqa: F401  importing both registers their lowerings
+
     final = final_step(model)
     predicts = is_classifier(final) or is_regressor(final) or is_outlier_detector(final)
     if not hasattr(final, "predict") or not predicts:

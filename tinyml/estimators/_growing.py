@@ -65,8 +65,6 @@ def _fitted(estimator, X, y, weight, rng):
 
 
 def _forest_of(model, n_features):
-    from ..codegen import lower_trees  # noqa: F401  registers what can be lowered
-
     forest = lowered(model, n_features).scores
     if not isinstance(forest, Forest) or not isinstance(forest.x, Input):
         raise TypeError(

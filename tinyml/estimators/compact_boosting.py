@@ -210,7 +210,7 @@ class _CompactBoosting(CompactForest):
             prices = self.threshold_penalty, self.feature_penalty
         rate, rows = self.learning_rate, self.min_samples_leaf
         if rate == "auto":
-            rate = 2.0 * n_trees**-0.5 if self._n_outputs > 1 else 1.5 * n_trees**-0.25
+            rate = 2.0 * n_trees**-0.5 if self._n_outputs > 1 else 3.0 * n_trees**-0.4
         if rows == "auto":
             rows = 5 if self._n_outputs > 1 else int(np.clip(len(task.X) // 500, 5, 20))
         rate = min(rate, _HIGHEST_RATE) if self.learning_rate == "auto" else rate
@@ -221,7 +221,9 @@ class _CompactBoosting(CompactForest):
             return self.max_iter
         if self.max_leaf_nodes is not None:
             return -(-n_splits // (self.max_leaf_nodes - 1))
-        wanted = 0.5 * n_splits**0.5 if self._n_outputs > 1 else n_splits / 4
+        wanted = (
+            0.5 * n_splits**0.5 if self._n_outputs > 1 else n_splits / max(4, n_splits**0.5 / 8)
+        )
         return max(1, round(wanted))
 
 
