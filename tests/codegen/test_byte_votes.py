@@ -38,7 +38,7 @@ def test_calibration_rows_are_decided_alike_with_votes_of_a_byte(n_trees, n_outp
     rounded = byte_votes(forest, reached)
     if rounded is None:
         return
-    in_bytes, frac = rounded
+    frac, in_bytes = rounded
     assert decisions(in_bytes, reached) == decisions(forest, reached)
     for tree, exact in zip(in_bytes.trees, forest.trees, strict=True):
         votes = np.ldexp(tree.value, frac)

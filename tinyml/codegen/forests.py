@@ -168,6 +168,6 @@ def sum_frac(forest: Forest, bits: int) -> int:
     finest = 30.0 - np.log2(max(sum(largest) + offset, 2.0**-200))
     frac = int(np.floor(np.log2(limit / scale))) if scale > 0 else 0
     exact = exact_frac(np.vstack(leaves))
-    if exact is not None and exact <= finest:
+    if exact is not None and exact <= finest and max(largest) > 0:
         return exact
     return min(frac, int(np.floor(finest))) if offset > 0 else frac
