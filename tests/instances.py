@@ -64,10 +64,14 @@ import tinyml
 from tinyml.estimators import (
     BonsaiClassifier,
     BonsaiRegressor,
+    CompactBoostingClassifier,
+    CompactBoostingRegressor,
     FastGRNNClassifier,
     FastGRNNRegressor,
     ProtoNNClassifier,
     ProtoNNRegressor,
+    PrunedForestClassifier,
+    PrunedForestRegressor,
     SequenceScaler,
 )
 
@@ -353,9 +357,24 @@ def _fastgrnn() -> Iterator[tuple[str, BaseEstimator, str]]:
     yield "gru_regressor", FastGRNNRegressor(4, cell="gru", **FASTGRNN), "diabetes"
 
 
+def _compact_forests() -> Iterator[tuple[str, BaseEstimator, str]]:
+    small = {"max_bytes": 800, **SEED}
+    yield "pruned_forest", PrunedForestClassifier(**small), "digits"
+    yield "pruned_forest_mixed", PrunedForestClassifier(refine=False, **small), "mixed"
+    budget = PrunedForestClassifier(method="budget", max_nodes=60, **SEED)
+    yield "pruned_forest_budget", budget, "wine"
+    yield "pruned_forest_regressor", PrunedForestRegressor(**small), "diabetes"
+    yield "compact_boosting", CompactBoostingClassifier(**small), "digits"
+    yield "compact_boosting_binary", CompactBoostingClassifier(**small), "cancer"
+    yield "compact_boosting_scaled", _scaled(CompactBoostingClassifier(**small)), "iris"
+    yield "compact_boosting_regressor", CompactBoostingRegressor(**small), "diabetes"
+    refined = CompactBoostingRegressor(refine=True, max_iter=9, max_leaf_nodes=4, **SEED)
+    yield "compact_boosting_refined", refined, "diabetes"
+
+
 _FAMILIES = (
     _pipelines, _scalers, _selectors, _linear, _trees, _ensembles, _imported, _xgboost, _lightgbm,
-    _protonn, _bonsai, _fastgrnn,
+    _protonn, _bonsai, _fastgrnn, _compact_forests,
 )  # fmt: skip
 INSTANCES = {row[0]: Instance(*row) for family in _FAMILIES for row in family()}
 CLASSIFIERS = [name for name, instance in INSTANCES.items() if instance.is_classifier]

@@ -32,8 +32,8 @@ def _n_codes_for(n_leaves, n_outputs):
 
 
 def _table_bytes(n_codes, n_outputs):
-    """Bytes of the table of rows of values, at most."""
-    return n_codes * _code_bytes(n_outputs) + 2
+    """Bytes of the tables of rows of values and of their offset, at most."""
+    return n_codes * _code_bytes(n_outputs) + 2 + (2 * n_outputs if n_outputs > 1 else 0)
 
 
 def _code_bytes(n_outputs):
@@ -58,9 +58,12 @@ class CompactForest(BaseEstimator):
     def _keep(self, trees: Trees, offset: Any, X: np.ndarray) -> None:
         """Store a fitted forest, without trees that are one leaf."""
         self.trees_, constant = trees.without_stumps()
-        self.offset_ = np.asarray(offset, dtype=np.float64) + constant
+        self.offset_ = np.zeros(self._n_outputs) + offset + constant
+        if self._n_outputs > 1:  # only differences count, and zeros take no table
+            self.offset_ -= np.sort(self.offset_)[self._n_outputs // 2]
         self.n_nodes_ = self.trees_.n_nodes
-        self.n_model_bytes_ = self.trees_.n_bytes(threshold_bytes(X))
+        table = 2 * self._n_outputs if self._n_outputs > 1 and np.any(self.offset_) else 0
+        self.n_model_bytes_ = self.trees_.n_bytes(threshold_bytes(X)) + table
 
     def _scores(self, X):
         check_is_fitted(self)
@@ -92,10 +95,13 @@ class CompactForest(BaseEstimator):
 
     def _coded_bytes(self, trees, width):
         """Bytes of the tables once leaves share rows of values, at most."""
-        n_codes = self._codes_of(trees)
-        leaves = packed_bytes(int(trees.is_leaf.sum()), bits_for(n_codes))
+        leaves = packed_bytes(int(trees.is_leaf.sum()), bits_for(self._codes_of(trees)))
         bare = replace(trees, value=np.zeros((trees.n_nodes, 1)))
-        return bare.n_bytes(width) + leaves + _table_bytes(n_codes, self._n_outputs)
+        return bare.n_bytes(width) + leaves + self._fixed_bytes(trees)
+
+    def _fixed_bytes(self, trees):
+        """Bytes of these rows of values, at most."""
+        return _table_bytes(self._codes_of(trees), self._n_outputs)
 
     def _shared(self, regression, value, seed):
         """Fit leaves that share few rows of values; return trees and offset."""

@@ -121,7 +121,7 @@ class _CompactBoosting(CompactForest):
             The fitted estimator.
         """
         X, y, weight = self._training_rows(X, y, sample_weight)
-        target, weight = self._target(y), weight / weight.mean()
+        target = self._target(y)
         with blas_single_thread():
             offset = constant(target, weight, self._loss_name)
             task = _Task(X, target, weight, offset, int(self._rng().integers(2**31)))
@@ -139,6 +139,7 @@ class _CompactBoosting(CompactForest):
             rows = trees, task.X, scores, task.weight, "squared", _DISTILLED_RIDGE
             regression = LeafRegression(*rows, task.offset)
             trees, offset = self._shared(regression, trees.value, task.seed)
+        self.n_iter_ = len(trees.root)
         self._keep(trees, offset, task.X)
         return self
 
@@ -165,7 +166,9 @@ class _CompactBoosting(CompactForest):
                 high = n_splits
             if high <= low + 1:
                 break
-            n_splits = int(np.clip(n_splits * max_bytes / size, low + 1, high - 1))
+            fixed = self._fixed_bytes(trees)  # grows in steps, if at all
+            share = max(max_bytes - fixed, 1) / max(size - fixed, 1)
+            n_splits = int(np.clip(n_splits * share, low + 1, high - 1))
         if best is None and n_splits > 1:
             best = self._smallest(task, max_bytes)
         if best is None:
@@ -210,11 +213,17 @@ class _CompactBoosting(CompactForest):
             prices = self.threshold_penalty, self.feature_penalty
         rate, rows = self.learning_rate, self.min_samples_leaf
         if rate == "auto":
-            rate = 2.0 * n_trees**-0.5 if self._n_outputs > 1 else 3.0 * n_trees**-0.4
+            rate = self._rate(n_trees, len(task.X))
         if rows == "auto":
-            rows = 5 if self._n_outputs > 1 else int(np.clip(len(task.X) // 500, 5, 20))
-        rate = min(rate, _HIGHEST_RATE) if self.learning_rate == "auto" else rate
+            rows = 5 if self._n_outputs > 1 else int(np.clip(len(task.X) // 20, 1, 20))
         return Plan(n_splits, n_trees, rate, rows, self.l2_regularization, prices)
+
+    def _rate(self, n_trees, n_rows):
+        """Return a learning rate: less with more trees, and where few rows would be overfitted."""
+        if self._n_outputs > 1:
+            return min(_HIGHEST_RATE, 2.0 * n_trees**-0.5)
+        cautious = min(_HIGHEST_RATE, 3.0 * n_trees**-0.4, 0.01 * n_rows**0.5)
+        return min(_HIGHEST_RATE, max(cautious, 3.0 / n_trees))
 
     def _n_trees(self, n_splits):
         if self.max_iter is not None:
@@ -249,7 +258,8 @@ class CompactBoostingClassifier(CompactForestClassifier, _CompactBoosting):
         Bins into which the values of a feature are put, 256 at most; between them lie the
         thresholds. "auto" means 32 to 128, fewer where there is little room.
     min_samples_leaf : int or "auto", default="auto"
-        Rows of a leaf, at least; "auto" means 5 with several classes, else 5 to 20.
+        Rows of a leaf, at least; "auto" means 5 with several classes, else 20, or a twentieth of
+        all rows if that is less.
     l2_regularization : float, default=1.0
         Penalty on the values of leaves while trees grow, in rows.
     threshold_penalty : float or "auto", default="auto"
@@ -279,6 +289,8 @@ class CompactBoostingClassifier(CompactForestClassifier, _CompactBoosting):
         The forest, in flat arrays.
     offset_ : ndarray of shape (n_outputs,)
         What the leaves add to.
+    n_iter_ : int
+        Trees that were grown.
     n_nodes_ : int
         Splits and leaves.
     n_model_bytes_ : int
@@ -369,7 +381,7 @@ class CompactBoostingRegressor(CompactForestRegressor, _CompactBoosting):
         Bins into which the values of a feature are put, 256 at most; between them lie the
         thresholds. "auto" means 32 to 128, fewer where there is little room.
     min_samples_leaf : int or "auto", default="auto"
-        Rows of a leaf, at least; "auto" means 5 to 20.
+        Rows of a leaf, at least; "auto" means 20, or a twentieth of all rows if that is less.
     l2_regularization : float, default=1.0
         Penalty on the values of leaves while trees grow, in rows.
     threshold_penalty : float or "auto", default="auto"
@@ -396,6 +408,8 @@ class CompactBoostingRegressor(CompactForestRegressor, _CompactBoosting):
         The forest, in flat arrays.
     offset_ : ndarray of shape (n_outputs,)
         What the leaves add to.
+    n_iter_ : int
+        Trees that were grown.
     n_nodes_ : int
         Splits and leaves.
     n_model_bytes_ : int

@@ -53,7 +53,6 @@ def boosted(bins, target, weight, loss, offset, plan, rounds):
     target : ndarray of shape (n_samples, n_outputs)
         Values, or 1 for the class of the row and 0 for the others.
     weight : ndarray of shape (n_samples,)
-        With mean 1.
     loss : {"squared", "logistic", "softmax"}
     offset : ndarray of shape (n_outputs,)
         The scores to begin from.
@@ -70,13 +69,13 @@ def boosted(bins, target, weight, loss, offset, plan, rounds):
     """
     tests, features = np.zeros(bins.start[-1], bool), np.zeros(len(bins.start) - 1, bool)
     scores = np.tile(offset, (len(target), 1))
-    prices = [price * len(target) for price in plan.prices]
+    prices = [price * weight.sum() for price in plan.prices]
     trees, least, left = [], [], plan.n_splits
     for t in rounds(range(plan.n_trees)):
         slope, curvature = _derivatives(scores, target, weight, loss)
         n_leaves = 1 + max(1, round(left / (plan.n_trees - t)))
         parts = n_leaves, plan.min_rows, plan.ridge, tests, features, prices
-        tree = grown_tree(bins, slope, curvature, *parts)
+        tree = grown_tree(bins, weight, slope, curvature, *parts)
         is_leaf = tree.left < 0
         if is_leaf[0] or left <= 0:
             break
@@ -87,7 +86,7 @@ def boosted(bins, target, weight, loss, offset, plan, rounds):
         trees.append(preorder(tree.left, tree.right, tree.feature, threshold, value))
     if not trees:  # nothing is to be gained: a forest is one leaf at least
         return joined([_stump(target.shape[1])], np.float64), scores, 0.0
-    return joined(trees, np.float64), scores, float(np.median(least)) / len(target)
+    return joined(trees, np.float64), scores, float(np.median(least)) / weight.sum()
 
 
 def _stump(n_outputs):

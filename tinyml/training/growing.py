@@ -9,6 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
+_ROUNDING = 1e-9
+
 
 class Bins(NamedTuple):
     """Rows as numbers of bins, and what the bins stand for.
@@ -69,7 +71,9 @@ def _cuts(values, max_bins, whole):
     return below if whole else below + (above - below) / 2
 
 
-def grown_tree(bins, slope, curvature, max_leaves, min_rows, ridge, tests, features, prices):
+def grown_tree(
+    bins, weight, slope, curvature, max_leaves, min_rows, ridge, tests, features, prices
+):
     """Grow one tree, the best split of all leaves first.
 
     A split that lowers the loss by less than its price is not made.
@@ -77,10 +81,12 @@ def grown_tree(bins, slope, curvature, max_leaves, min_rows, ridge, tests, featu
     Parameters
     ----------
     bins : Bins
+    weight : ndarray of shape (n_samples,)
     slope, curvature : ndarray of shape (n_samples, n_outputs)
         Negative gradient of the loss, and the diagonal of its second derivative.
-    max_leaves, min_rows : int
-        Of the tree; of a leaf.
+    max_leaves : int
+    min_rows : float
+        Of the tree; of a leaf, as a sum of weights.
     ridge : float
         Added to the curvature of a leaf.
     tests : ndarray of shape (n_bins,), bool
@@ -95,12 +101,14 @@ def grown_tree(bins, slope, curvature, max_leaves, min_rows, ridge, tests, featu
     Grown
     """
     rows, start, _ = bins
-    parts = max_leaves, min_rows, ridge, tests, features, *map(float, prices)
-    return Grown(*_grow(rows, start, slope, curvature, *parts))
+    parts = max_leaves, float(min_rows), ridge, tests, features, *map(float, prices)
+    return Grown(*_grow(rows, start, weight, slope, curvature, *parts))
 
 
 @njit(cache=True)
-def _grow(rows, start, slope, curvature, max_leaves, min_rows, ridge, tests, features, p_t, p_f):
+def _grow(
+    rows, start, weight, slope, curvature, max_leaves, min_rows, ridge, tests, features, p_t, p_f
+):
     n_nodes = 2 * max_leaves - 1
     left, right = np.full(n_nodes, -1, dtype=np.int32), np.full(n_nodes, -1, dtype=np.int32)
     feature, bin_ = np.zeros(n_nodes, dtype=np.int32), np.zeros(n_nodes, dtype=np.int64)
@@ -109,9 +117,9 @@ def _grow(rows, start, slope, curvature, max_leaves, min_rows, ridge, tests, fea
     slot = np.zeros(n_nodes, dtype=np.int64)  # of a leaf's histogram
     order, room = np.arange(len(rows)), np.empty(len(rows), dtype=np.int64)
     sums = np.zeros((max_leaves, start[-1], slope.shape[1], 2))
-    counts = np.zeros((max_leaves, start[-1]), dtype=np.int64)
+    counts = np.zeros((max_leaves, start[-1]))
     end[0] = len(rows)
-    _fill(rows, start, order, slope, curvature, sums[0], counts[0])
+    _fill(rows, start, order, weight, slope, curvature, sums[0], counts[0])
     prices = start, min_rows, ridge, tests, features, p_t, p_f
     worth[0], gain[0], feature[0], bin_[0] = _best_split(sums[0], counts[0], *prices)
     n, n_leaves = 1, 1
@@ -128,7 +136,8 @@ def _grow(rows, start, slope, curvature, max_leaves, min_rows, ridge, tests, fea
         large = 2 * n + 1 - small
         slot[small], slot[large] = n_leaves, slot[v]
         a, b = slot[small], slot[large]
-        _fill(rows, start, order[begin[small] : end[small]], slope, curvature, sums[a], counts[a])
+        inside = order[begin[small] : end[small]]
+        _fill(rows, start, inside, weight, slope, curvature, sums[a], counts[a])
         sums[b] -= sums[a]
         counts[b] -= counts[a]
         for c in (n, n + 1):
@@ -139,12 +148,12 @@ def _grow(rows, start, slope, curvature, max_leaves, min_rows, ridge, tests, fea
 
 
 @njit(cache=True)
-def _fill(rows, start, order, slope, curvature, sums, counts):
+def _fill(rows, start, order, weight, slope, curvature, sums, counts):
     """Sum slopes and curvatures of some rows by the bins of every feature."""
     for i in order:
         for f in range(rows.shape[1]):
             b = start[f] + rows[i, f]
-            counts[b] += 1
+            counts[b] += weight[i]
             for k in range(slope.shape[1]):
                 sums[b, k, 0] += slope[i, k]
                 sums[b, k, 1] += curvature[i, k]
@@ -162,12 +171,14 @@ def _best_split(sums, counts, start, min_rows, ridge, tests, features, p_t, p_f)
     for k in range(n_outputs):
         before += whole[k, 0] ** 2 / (whole[k, 1] + ridge)
     best, best_gain, best_feature, best_bin = 0.0, 0.0, 0, 0
+    none = _ROUNDING * n  # differences of sums are not quite zero where there is nothing
+    least = min_rows - none
     for f in range(len(start) - 1):
         part[:] = 0.0
-        n_part = 0
+        n_part = 0.0
         for b in range(start[f], start[f + 1] - 1):
             n_part += counts[b]
-            if n - n_part < min_rows:
+            if n - n_part < least:
                 break
             gain = -before
             for k in range(n_outputs):
@@ -175,7 +186,7 @@ def _best_split(sums, counts, start, min_rows, ridge, tests, features, p_t, p_f)
                 part[k, 1] += sums[b, k, 1]
                 gain += part[k, 0] ** 2 / (part[k, 1] + ridge)
                 gain += (whole[k, 0] - part[k, 0]) ** 2 / (whole[k, 1] - part[k, 1] + ridge)
-            if counts[b] == 0 or n_part < min_rows:
+            if counts[b] <= none or n_part < least:
                 continue
             gain *= 0.5
             worth = gain - (0.0 if tests[b] else p_t) - (0.0 if features[f] else p_f)

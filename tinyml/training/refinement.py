@@ -61,7 +61,7 @@ class LeafRegression:
     @cached_property
     def _rows(self):
         target = np.ascontiguousarray(self.target, dtype=np.float64)
-        return self.leaves, target, self.weight / self.weight.mean()
+        return self.leaves, target, self.weight
 
     def scores(self, value):
         """Return the scores of the rows, given the values of the leaves."""
@@ -139,7 +139,8 @@ class LeafRegression:
     def _grouped(self, value, n_codes, rng):
         """Group the leaves by their values, the fuller ones weighing more."""
         is_leaf = self.trees.is_leaf
-        count = np.bincount(self.leaves.ravel(), minlength=self.trees.n_nodes)[is_leaf]
+        n_nodes = self.trees.n_nodes
+        count = sum(np.bincount(leaf, self.weight, n_nodes) for leaf in self.leaves)[is_leaf]
         value = self._centred(value[is_leaf])
         n_codes = min(n_codes, len(np.unique(value, axis=0)))
         groups = KMeans(n_codes, n_init=1, max_iter=10, random_state=rng)

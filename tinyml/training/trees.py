@@ -10,7 +10,7 @@ import numpy as np
 from numba import njit
 
 from ..codegen import storage
-from ..codegen.fixed import ctype_bytes, exact_frac, grid
+from ..codegen.fixed import ctype_bytes, exact_frac, grid, storage_ctype
 from ..codegen.graph import Forest, Node, Tree
 from ..codegen.inputs import range_of
 
@@ -131,13 +131,15 @@ class Trees:
     def n_bytes(self, threshold_bytes: int) -> int:
         """Bytes of the tables of these trees.
 
-        Leaves that lie on a grid of 16 bits are stored as they are, others with 8 bits.
+        A threshold takes `threshold_bytes` bytes where it is not a whole number. Leaves that lie on
+        a grid of 16 bits are stored as they are, others with 8 bits.
         """
         splits, leaves = ~self.is_leaf, self.is_leaf
-        width = 8 * threshold_bytes
-        tests = storage.split_tables(
-            self.feature[splits], self.threshold[splits], threshold_bytes, width
-        )
+        threshold, bits = self.threshold[splits], 8 * threshold_bytes
+        if len(threshold) and np.array_equal(threshold, np.floor(threshold)):
+            lo, hi = int(threshold.min()), int(threshold.max())
+            threshold_bytes, bits = ctype_bytes(storage_ctype(lo, hi)), (hi - lo).bit_length()
+        tests = storage.split_tables(self.feature[splits], threshold, threshold_bytes, bits)
         rows = whole(self.value[leaves])
         shape = storage.shape_bytes(int(splits.sum()), len(self.root))
         return shape + tests.nbytes + storage.leaf_bytes(rows, self.tree[leaves], len(self.root))
@@ -180,7 +182,8 @@ def share_thresholds(trees: Trees, X: np.ndarray) -> Trees:
 
     Between the largest value that goes left and the smallest that goes right at a node every
     threshold does the same to the rows of `X`. For each feature the fewest numbers that hit all
-    these intervals are found by the greedy rule; each is put in the middle of what they share.
+    these intervals are found by the greedy rule; each is put in the middle of what they share, or
+    on a whole number if all features are.
     """
     X = np.ascontiguousarray(X, dtype=trees.precision)
     lo, hi = _gaps(X, trees.left, trees.right, trees.feature, trees.threshold, trees.root)
@@ -189,6 +192,8 @@ def share_thresholds(trees: Trees, X: np.ndarray) -> Trees:
     for feature in np.unique(trees.feature[splits]):
         nodes = splits[trees.feature[splits] == feature]
         threshold[nodes] = _stabbed(lo[nodes], hi[nodes], threshold[nodes])
+    if np.array_equal(X, np.floor(X)):
+        threshold = np.floor(threshold)
     return replace(trees, threshold=threshold)
 
 

@@ -1,0 +1,117 @@
+"""Compact boosting keeps its bounds, shares thresholds and leaves, and is what runs."""
+
+import numpy as np
+import pytest
+from instances import SEED, data
+from sklearn.base import clone
+from sklearn.model_selection import train_test_split
+
+import tinyml
+from tinyml.estimators import CompactBoostingClassifier, CompactBoostingRegressor
+
+
+def split(name):
+    X, y = data(name)
+    return train_test_split(X, y, random_state=0)
+
+
+def n_tests(model):
+    splits = ~model.trees_.is_leaf
+    pairs = np.column_stack([model.trees_.feature, model.trees_.threshold])[splits]
+    return len(np.unique(pairs, axis=0))
+
+
+@pytest.mark.parametrize(("max_bytes", "least"), [(256, 0.75), (512, 0.88), (2048, 0.95)])
+def test_bytes_stay_within_the_bound(max_bytes, least):
+    X, X_test, y, y_test = split("digits")
+    model = CompactBoostingClassifier(max_bytes, **SEED).fit(X, y)
+    assert 0.8 * max_bytes < model.n_model_bytes_ <= max_bytes
+    assert model.score(X_test, y_test) > least
+
+
+@pytest.mark.parametrize("name", ["digits", "mixed", "even_digits"])
+@pytest.mark.parametrize("bits", [8, 16])
+def test_the_program_is_exact(name, bits):
+    X, X_test, y, _ = split(name)
+    model = CompactBoostingClassifier(800, **SEED).fit(X, y)
+    program = tinyml.compile(model, X, bits=bits)
+    np.testing.assert_array_equal(program.predict(X_test), model.predict(X_test))
+    np.testing.assert_array_equal(
+        program.decision_function(X_test), model.decision_function(X_test)
+    )
+
+
+def test_regression():
+    X, X_test, y, y_test = split("diabetes")
+    model = CompactBoostingRegressor(400, **SEED).fit(X, y)
+    assert model.n_model_bytes_ <= 400
+    assert model.score(X_test, y_test) > 0.3
+
+
+def test_a_price_makes_thresholds_few():
+    X, _, y, _ = split("cancer")
+    parameters = {"max_iter": 10, "max_leaf_nodes": 8, **SEED}
+    free, charged = (
+        CompactBoostingClassifier(threshold_penalty=p, **parameters).fit(X, y) for p in (0.0, 0.01)
+    )
+    assert n_tests(charged) < n_tests(free)
+
+
+def test_a_price_makes_features_few():
+    X, _, y, _ = split("digits")
+    parameters = {"max_iter": 10, "max_leaf_nodes": 8, **SEED}
+    free, charged = (
+        CompactBoostingClassifier(feature_penalty=p, **parameters).fit(X, y) for p in (0.0, 0.02)
+    )
+    used = [len(np.unique(m.trees_.feature[~m.trees_.is_leaf])) for m in (free, charged)]
+    assert used[1] < used[0]
+
+
+@pytest.mark.parametrize("refine", [True, False])
+def test_leaves_share_few_rows_of_values(refine):
+    X, _, y, _ = split("digits")
+    model = CompactBoostingClassifier(1500, n_codes=20, refine=refine, **SEED).fit(X, y)
+    leaves = model.trees_.value[model.trees_.is_leaf]
+    assert len(np.unique(leaves, axis=0)) <= 20
+
+
+def test_parameters_bound_the_trees():
+    X, _, y, _ = split("digits")
+    model = CompactBoostingClassifier(max_iter=3, max_leaf_nodes=5, **SEED).fit(X, y)
+    assert len(model.trees_.root) == model.n_iter_ == 3
+    assert model.trees_.is_leaf.sum() == 15
+
+
+def test_one_class_of_targets_needs_no_tree():
+    X = np.arange(20.0)[:, None]
+    model = CompactBoostingRegressor(max_iter=2, **SEED).fit(X, np.full(20, 3.0))
+    np.testing.assert_allclose(model.predict(X), 3.0, rtol=2**-7)
+
+
+def test_impossible_bytes():
+    X, _, y, _ = split("digits")
+    with pytest.raises(ValueError, match="'max_bytes' parameter of CompactBoostingClassifier must"):
+        CompactBoostingClassifier(5).fit(X, y)
+
+
+def test_weights_count():
+    X, _, y, _ = split("cancer")
+    weight = np.where(y == 1, 50.0, 1.0)
+    plain, weighted = (
+        CompactBoostingClassifier(200, **SEED).fit(X, y, sample_weight=w) for w in (None, weight)
+    )
+    assert (weighted.predict(X) == 1).sum() > (plain.predict(X) == 1).sum()
+
+
+def test_probabilities_fit():
+    X, X_test, y, y_test = split("digits")
+    proba = CompactBoostingClassifier(2048, **SEED).fit(X, y).predict_proba(X_test)
+    np.testing.assert_allclose(proba.sum(axis=1), 1)
+    assert -np.log(proba[np.arange(len(y_test)), y_test]).mean() < 0.4
+
+
+def test_the_same_seed_gives_the_same_forest():
+    X, _, y, _ = split("digits")
+    model = CompactBoostingClassifier(600, random_state=3)
+    a, b = (clone(model).fit(X, y).trees_ for _ in range(2))
+    np.testing.assert_array_equal(a.value, b.value)

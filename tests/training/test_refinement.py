@@ -1,0 +1,111 @@
+"""Refitting leaves is the regression on indicators of leaves that it claims to be."""
+
+import numpy as np
+import pytest
+from instances import SEED, data
+from scipy.optimize import approx_fprime
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.preprocessing import OneHotEncoder
+
+from tinyml.codegen.fixed import exact_frac
+from tinyml.codegen.lower import lowered
+from tinyml.training.refinement import LeafRegression, constant
+from tinyml.training.trees import Trees
+
+TARGETS = {
+    "squared": lambda codes: codes[:, None] / 2.0,
+    "logistic": lambda codes: (codes > 0)[:, None].astype(float),
+    "softmax": lambda codes: np.eye(3)[codes],
+}
+
+
+def regression(loss, ridge=1.0, depth=3):
+    X, y = data("wine")
+    codes = np.unique(y, return_inverse=True)[1]
+    model = RandomForestClassifier(4, max_depth=depth, **SEED).fit(X, codes)
+    trees = Trees.from_node(lowered(model, X.shape[1]).scores)
+    weight = 1.0 + (np.arange(len(X)) % 2)
+    return LeafRegression(trees, X, TARGETS[loss](codes), weight, loss, ridge)
+
+
+def indicators(problem):
+    return OneHotEncoder(sparse_output=False).fit_transform(problem.trees.apply(problem.X))
+
+
+def test_free_leaves_are_a_ridge_regression():
+    problem = regression("squared")
+    value = problem.free(400, 1.0)
+    ridge = Ridge(problem.ridge, fit_intercept=False)
+    target = (problem.target - problem.offset)[:, 0]
+    ridge.fit(indicators(problem), target, sample_weight=problem.weight)
+    scores = problem.scores(value) - problem.offset  # sweeps come closer by a factor each
+    np.testing.assert_allclose(scores[:, 0], ridge.predict(indicators(problem)), atol=1e-4)
+
+
+def test_free_leaves_are_a_logistic_regression():
+    problem = regression("logistic")
+    value = problem.free(600, 0.5)
+    model = LogisticRegression(C=1 / problem.ridge, fit_intercept=False, tol=1e-10, max_iter=5000)
+    ones = np.c_[indicators(problem)]
+    model.fit(ones, problem.target[:, 0], sample_weight=problem.weight)
+    centred = LeafRegression(
+        problem.trees, problem.X, problem.target, problem.weight, "logistic", 1.0, np.zeros(1)
+    )
+    scores = centred.scores(centred.free(600, 0.5))[:, 0]
+    np.testing.assert_allclose(scores, model.decision_function(ones), atol=1e-3)
+    assert np.isfinite(value).all()
+
+
+@pytest.mark.parametrize("loss", TARGETS)
+def test_every_sweep_lowers_the_loss(loss):
+    problem = regression(loss)
+    losses, value = [], None
+    for _ in range(5):
+        value = problem.free(1, 0.5, value)
+        penalty = 0.5 * problem.ridge * (value[problem.trees.is_leaf] ** 2).sum()
+        losses.append(problem._loss_and_slope(problem.scores(value))[0] + penalty)
+    assert np.all(np.diff(losses) < 0)
+
+
+@pytest.mark.parametrize("loss", TARGETS)
+def test_slopes_are_differences(loss):
+    problem = regression(loss)
+    scores = np.random.default_rng(0).normal(size=problem.target.shape)
+    slope = problem._loss_and_slope(scores)[1].ravel()
+    shape = problem.target.shape
+    wanted = approx_fprime(scores.ravel(), lambda s: problem._loss_and_slope(s.reshape(shape))[0])
+    np.testing.assert_allclose(slope, wanted, atol=1e-4)
+
+
+@pytest.mark.parametrize("loss", TARGETS)
+def test_shared_leaves_are_few_and_on_a_grid(loss):
+    problem = regression(loss, depth=8)
+    free = problem.free(10, 0.3)
+    value, offset = problem.shared(free, 6, 6, n_entries=2, bits=6, rng=0)
+    leaves = value[problem.trees.is_leaf]
+    assert len(np.unique(leaves, axis=0)) <= 6
+    assert (leaves != 0).sum(axis=1).max() <= 2
+    frac = exact_frac(leaves)
+    assert frac is not None
+    assert np.abs(np.ldexp(leaves, frac)).max() < 2**5
+    assert np.array_equal(np.ldexp(offset, frac), np.floor(np.ldexp(offset, frac)))
+    shared = problem._loss_and_slope(problem.scores(value) - problem.offset + offset)[0]
+    nothing = problem._loss_and_slope(np.tile(problem.offset, (len(problem.X), 1)))[0]
+    assert shared < 0.6 * nothing
+
+
+def test_the_constant_is_the_best():
+    rng = np.random.default_rng(0)
+    codes, weight = rng.integers(0, 3, 50), rng.random(50)
+    np.testing.assert_allclose(
+        constant(TARGETS["squared"](codes), weight, "squared"),
+        np.average(codes / 2, weights=weight),
+    )
+    shares = np.exp(constant(TARGETS["softmax"](codes), weight, "softmax"))
+    np.testing.assert_allclose(shares, np.bincount(codes, weight) / weight.sum())
+
+
+def test_zero_values_where_there_is_no_leaf():
+    problem = regression("softmax")
+    assert not np.any(problem.free(2, 0.3)[~problem.trees.is_leaf])
