@@ -45,7 +45,7 @@ def test_regression():
     X, X_test, y, y_test = split("diabetes")
     model = CompactBoostingRegressor(400, **SEED).fit(X, y)
     assert model.n_model_bytes_ <= 400
-    assert model.score(X_test, y_test) > 0.3
+    assert model.score(X_test, y_test) > 0.15
 
 
 def test_a_price_makes_thresholds_few():

@@ -326,12 +326,10 @@ class PrunedForestClassifier(CompactForestClassifier, _PrunedForest):
         anything that `compile` takes for trees. One that is fitted already is taken as it is if it
         comes in a `sklearn.frozen.FrozenEstimator`. None means a `RandomForestClassifier` of 4 to
         50 trees, few where there is little room.
-    method : {"cost-complexity", "budget", "depth", "levels"}, default="cost-complexity"
+    method : {"cost-complexity", "budget"}, default="cost-complexity"
         ``"cost-complexity"`` finds by dynamic programming the least error of every tree with any
         number of splits [1]_, and gives splits to the trees whose error they lower most.
         ``"budget"`` adds a price for each feature that a row asks for, once for all trees [2]_.
-        ``"depth"`` cuts every tree at a depth of its own and weights the trees [3]_. ``"levels"``
-        goes down level by level, and what a sparse regression does not scale becomes a leaf [4]_.
     max_bytes : int, default=None
         Bound of `n_model_bytes_`.
     max_nodes : int, default=None
@@ -344,7 +342,7 @@ class PrunedForestClassifier(CompactForestClassifier, _PrunedForest):
     cost_weight : float, default=0.01
         Of these costs, against the squared error of a tree.
     refine : bool, default=True
-        Whether the leaves of what remains are refitted together [5]_, and share few different
+        Whether the leaves of what remains are refitted together [3]_, and share few different
         rows of values. Otherwise they keep what their rows say on average.
     ridge : float or "auto", default="auto"
         Penalty of that regression, in rows: a leaf of that many rows is halved. "auto" is 0.3 with
@@ -379,10 +377,7 @@ class PrunedForestClassifier(CompactForestClassifier, _PrunedForest):
        for decision trees", INFORMS Journal on Computing, 2009.
     .. [2] F. Nan, J. Wang and V. Saligrama, "Pruning random forests for prediction on a budget",
        NIPS 2016.
-    .. [3] B. Liu and R. Mazumder, "ForestPrune: compact depth-pruned tree ensembles", AISTATS 2023.
-    .. [4] L. Devos, T. Martens, D. C. Oruc, W. Meert, H. Blockeel and J. Davis, "Compressing tree
-       ensembles through level-wise optimization and pruning", ICML 2025.
-    .. [5] S. Ren, X. Cao, Y. Wei and J. Sun, "Global refinement of random forest", CVPR 2015.
+    .. [3] S. Ren, X. Cao, Y. Wei and J. Sun, "Global refinement of random forest", CVPR 2015.
 
     Examples
     --------
@@ -459,12 +454,10 @@ class PrunedForestRegressor(CompactForestRegressor, _PrunedForest):
         anything that `compile` takes for trees. One that is fitted already is taken as it is if it
         comes in a `sklearn.frozen.FrozenEstimator`. None means a `RandomForestRegressor` of 4 to 50
         trees, few where there is little room.
-    method : {"cost-complexity", "budget", "depth", "levels"}, default="cost-complexity"
+    method : {"cost-complexity", "budget"}, default="cost-complexity"
         ``"cost-complexity"`` finds by dynamic programming the least error of every tree with any
         number of splits [1]_, and gives splits to the trees whose error they lower most.
         ``"budget"`` adds a price for each feature that a row asks for, once for all trees [2]_.
-        ``"depth"`` cuts every tree at a depth of its own and weights the trees [3]_. ``"levels"``
-        goes down level by level, and what a sparse regression does not scale becomes a leaf [4]_.
     max_bytes : int, default=None
         Bound of `n_model_bytes_`.
     max_nodes : int, default=None
@@ -477,7 +470,7 @@ class PrunedForestRegressor(CompactForestRegressor, _PrunedForest):
     cost_weight : float, default=0.01
         Of these costs, against the squared error of a tree.
     refine : bool, default=True
-        Whether the leaves of what remains are refitted together [5]_, and share few different
+        Whether the leaves of what remains are refitted together [3]_, and share few different
         values. Otherwise they keep what their rows say on average.
     ridge : float or "auto", default="auto"
         Penalty of that regression, in rows: a leaf of that many rows is halved. "auto" is 30.
@@ -507,10 +500,7 @@ class PrunedForestRegressor(CompactForestRegressor, _PrunedForest):
        for decision trees", INFORMS Journal on Computing, 2009.
     .. [2] F. Nan, J. Wang and V. Saligrama, "Pruning random forests for prediction on a budget",
        NIPS 2016.
-    .. [3] B. Liu and R. Mazumder, "ForestPrune: compact depth-pruned tree ensembles", AISTATS 2023.
-    .. [4] L. Devos, T. Martens, D. C. Oruc, W. Meert, H. Blockeel and J. Davis, "Compressing tree
-       ensembles through level-wise optimization and pruning", ICML 2025.
-    .. [5] S. Ren, X. Cao, Y. Wei and J. Sun, "Global refinement of random forest", CVPR 2015.
+    .. [3] S. Ren, X. Cao, Y. Wei and J. Sun, "Global refinement of random forest", CVPR 2015.
 
     Examples
     --------
