@@ -71,3 +71,8 @@ def test_guide_to_searches(tmp_path):
     assert "FixedPointClassifier must be outermost" in printed
     assert re.search(r"16 bits: 0\.9\d+, \d+ B, \d", printed)
     assert (tmp_path / "firmware" / "digits" / "library.properties").exists()
+
+
+@pytest.mark.slow
+def test_guide_to_forests(tmp_path):
+    run_guide("forests.md", tmp_path)
