@@ -8,6 +8,7 @@ import pytest
 from sklearn import config_context
 from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_iris
+from sklearn.ensemble import RandomForestClassifier
 from sklearn.exceptions import FitFailedWarning, NotFittedError
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401
 from sklearn.linear_model import LogisticRegression, Ridge, RidgeClassifier
@@ -24,6 +25,7 @@ from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import tinyml
+from tinyml.codegen.ops import TreeCode, TreeTable
 from tinyml.device import ToolNotFound, measure, simulate, toolchain
 from tinyml.estimators import FastGRNNClassifier, ProtoNNClassifier
 from tinyml.model_selection import (
@@ -226,7 +228,16 @@ def test_code_beyond_the_board():
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(3000, 8)), rng.integers(0, 3, 3000)
     with pytest.raises(DoesNotFit, match=r"does not fit the attiny85: it needs \d+ B of flash"):
-        FixedPointClassifier(TREE, board="attiny85", ms=100).fit(X, y)
+        FixedPointClassifier(TREE, board="attiny85", ms=1).fit(X, y)
+
+
+@pytest.mark.device
+@pytest.mark.parametrize(("ms", "layout"), [(20.0, TreeTable), (0.5, TreeCode)])
+def test_forests_are_tables_where_there_is_time(ms, layout):
+    X, y = load_digits(return_X_y=True)
+    forest = RandomForestClassifier(10, max_depth=5, random_state=0)
+    model = FixedPointClassifier(forest, board="uno", ms=ms).fit(X, y)
+    assert any(isinstance(op, layout) for op in model.program_.ops)
 
 
 @pytest.mark.device

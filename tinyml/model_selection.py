@@ -38,6 +38,7 @@ from .base import (
     flattened,
 )
 from .codegen.compile import compile
+from .codegen.ops import TreeTable
 from .device.boards import Board, get_board
 from .device.measure import measure
 from .device.toolchain import ToolNotFound
@@ -239,7 +240,14 @@ class _FixedPoint(MetaEstimatorMixin, BaseEstimator):
         fit_params = self._routed(sample_weight, fit_params)
         estimator = clone(self.estimator).fit(X, self._targets(y), **fit_params)
         rows = _representative(rows, weights)
-        self._adopt(estimator, compile(estimator, rows, bits=self.bits), rows, board, limits)
+        program = compile(estimator, rows, bits=self.bits)
+        try:
+            self._adopt(estimator, program, rows, board, limits)
+        except DoesNotFit:  # the smaller layout of a forest may be too slow
+            if self.ms is None or not any(isinstance(op, TreeTable) for op in program.ops):
+                raise
+            program = compile(estimator, rows, bits=self.bits, layout="code")
+            self._adopt(estimator, program, rows, board, limits)
         return self
 
     def _check_place(self):
@@ -403,7 +411,8 @@ class FixedPointClassifier(ClassifierMixin, _FixedPoint):
     ram : int or str, default=None
         Most bytes of RAM: static RAM, deepest stack and one row of features.
     ms : float, default=None
-        Most milliseconds that a prediction may take, of those seen.
+        Most milliseconds that a prediction may take, of those seen. Where tables of a forest take
+        longer, it becomes code.
 
     Attributes
     ----------
@@ -509,7 +518,8 @@ class FixedPointRegressor(RegressorMixin, _FixedPoint):
     ram : int or str, default=None
         Most bytes of RAM: static RAM, deepest stack and one row of features.
     ms : float, default=None
-        Most milliseconds that a prediction may take, of those seen.
+        Most milliseconds that a prediction may take, of those seen. Where tables of a forest take
+        longer, it becomes code.
 
     Attributes
     ----------
