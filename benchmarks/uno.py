@@ -33,7 +33,7 @@ def row(name, data, label, model, bits):
     """Print agreement and, where the board has room, the measured figures."""
     X, y, X_test, y_test = data
     model.fit(X, y)
-    program = tinyml.compile(model, X, bits=bits)
+    program = tinyml.compile(model, X, bits=bits, layout="code")
     differ = int((program.predict(X_test) != model.predict(X_test)).sum())
     cells = [f"{name:11}", f"{label:27}", f"{100 * model.score(X_test, y_test):6.2f}"]
     cells += [f"{100 * program.score(X_test, y_test):6.2f}", f"{differ:3} of {len(X_test)}"]
