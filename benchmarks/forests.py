@@ -332,7 +332,7 @@ def table(sets):
         for method, cells in cells_of.items():
             print(f"{method:18}" + "".join(f"{shown(name, c):>18}" for c in cells))
         print(
-            f"{'on the front':18}" + "".join(f"{front(scored, k):>18}" for k in range(len(SIZES)))
+            f"{'on the front':18}" + "".join(f"{front(cells_of, k):>18}" for k in range(len(SIZES)))
         )
 
 
