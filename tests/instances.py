@@ -363,7 +363,12 @@ def _compact_forests() -> Iterator[tuple[str, BaseEstimator, str]]:
     yield "pruned_forest_mixed", PrunedForestClassifier(refine=False, **small), "mixed"
     budget = PrunedForestClassifier(method="budget", max_nodes=60, **SEED)
     yield "pruned_forest_budget", budget, "wine"
+    unrefined = {"refine": False, **small}
+    yield "pruned_forest_depth", PrunedForestClassifier(method="depth", **unrefined), "cancer"
+    yield "pruned_forest_levels", PrunedForestClassifier(method="levels", **unrefined), "digits"
     yield "pruned_forest_regressor", PrunedForestRegressor(**small), "diabetes"
+    levels = PrunedForestRegressor(method="levels", **unrefined)
+    yield "pruned_forest_levels_regressor", levels, "diabetes"
     yield "compact_boosting", CompactBoostingClassifier(**small), "digits"
     yield "compact_boosting_binary", CompactBoostingClassifier(**small), "cancer"
     yield "compact_boosting_scaled", _scaled(CompactBoostingClassifier(**small)), "iris"

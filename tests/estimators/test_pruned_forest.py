@@ -20,7 +20,7 @@ from sklearn.tree import DecisionTreeClassifier
 import tinyml
 from tinyml.estimators import PrunedForestClassifier, PrunedForestRegressor
 
-METHODS = ("cost-complexity", "budget")
+METHODS = ("cost-complexity", "budget", "depth", "levels")
 
 
 def digits():
@@ -29,12 +29,15 @@ def digits():
 
 
 @pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("refine", [True, False])
 @pytest.mark.parametrize("max_bytes", [300, 1500])
-def test_bytes_stay_within_the_bound(method, max_bytes):
+def test_bytes_stay_within_the_bound(method, refine, max_bytes):
     X, X_test, y, y_test = digits()
-    model = PrunedForestClassifier(method=method, max_bytes=max_bytes, **SEED).fit(X, y)
-    assert 0.5 * max_bytes < model.n_model_bytes_ <= max_bytes
-    assert model.score(X_test, y_test) > {300: 0.6, 1500: 0.9}[max_bytes]
+    model = PrunedForestClassifier(method=method, refine=refine, max_bytes=max_bytes, **SEED)
+    model.fit(X, y)
+    assert 0.4 * max_bytes < model.n_model_bytes_ <= max_bytes
+    least = {300: 0.6, 1500: 0.85} if refine or method == "levels" else {300: 0.3, 1500: 0.6}
+    assert model.score(X_test, y_test) > least[max_bytes]
 
 
 def test_nodes_stay_within_the_bound():

@@ -33,7 +33,12 @@ def _n_codes_for(n_leaves, n_outputs):
 
 def _table_bytes(n_codes, n_outputs):
     """Bytes of the tables of rows of values and of their offset, at most."""
-    return n_codes * _code_bytes(n_outputs) + 2 + (2 * n_outputs if n_outputs > 1 else 0)
+    return n_codes * _code_bytes(n_outputs) + 2 + _offset_bytes(n_outputs)
+
+
+def _offset_bytes(n_outputs):
+    """Bytes of a table of what leaves add to; of one output it is part of the code."""
+    return 2 * n_outputs if n_outputs > 1 else 0
 
 
 def _code_bytes(n_outputs):
@@ -62,7 +67,7 @@ class CompactForest(BaseEstimator):
         if self._n_outputs > 1:  # only differences count, and zeros take no table
             self.offset_ -= np.sort(self.offset_)[self._n_outputs // 2]
         self.n_nodes_ = self.trees_.n_nodes
-        table = 2 * self._n_outputs if self._n_outputs > 1 and np.any(self.offset_) else 0
+        table = _offset_bytes(self._n_outputs) if np.any(self.offset_) else 0
         self.n_model_bytes_ = self.trees_.n_bytes(threshold_bytes(X)) + table
 
     def _scores(self, X):
@@ -98,6 +103,10 @@ class CompactForest(BaseEstimator):
         leaves = packed_bytes(int(trees.is_leaf.sum()), bits_for(self._codes_of(trees)))
         bare = replace(trees, value=np.zeros((trees.n_nodes, 1)))
         return bare.n_bytes(width) + leaves + self._fixed_bytes(trees)
+
+    def _bare_bytes(self, trees, width):
+        """Bytes of the tables of leaves as they are, at most."""
+        return trees.n_bytes(width) + _offset_bytes(self._n_outputs)
 
     def _fixed_bytes(self, trees):
         """Bytes of these rows of values, at most."""

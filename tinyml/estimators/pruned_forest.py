@@ -6,8 +6,7 @@ the same splits the sum of refitted leaves is a far better model than the mean o
 """
 
 from copy import copy
-from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import partial
 from numbers import Integral, Real
 from typing import ClassVar
 
@@ -18,99 +17,19 @@ from sklearn.model_selection import train_test_split
 
 from ..base import Interval, StrOptions, _fit_context, blas_single_thread
 from ..codegen.lower import lower
-from ..training.budget_pruning import BudgetPruning
-from ..training.pruning import ErrorCurves, node_errors
-from ..training.trees import share_thresholds, threshold_bytes
+from ..training.trees import share_thresholds
 from ._forests import (
     CompactForest,
     CompactForestClassifier,
     CompactForestRegressor,
     lower_forest,
 )
-from ._growing import Grown, grown
+from ._growing import grown
+from ._pruning import METHODS, Pruning
 
-_MOST_TOLLS = 4_000_000  # (tree, row, feature) triples that pay for features
-_PRICES = 12  # tried between the whole forest and none of it
-_STEPS = 10  # of the subgradient, at each price
 _BITS_OF_A_SPLIT = 18  # with its leaf, on average
 _FULL = 0.95  # of the bytes; where less is taken there is a second try
 _HALVINGS = 10  # of the size, until less is no longer tolerated
-
-
-@dataclass(frozen=True, eq=False)
-class _Pruning:
-    """A forest to be pruned, and the rows that judge it."""
-
-    forest: Grown
-    X: np.ndarray
-    target: np.ndarray
-    weight: np.ndarray
-    costs: np.ndarray  # of the features
-    seed: int
-
-    @property
-    def trees(self):
-        """The forest as it was grown."""
-        return self.forest.trees
-
-    @cached_property
-    def errors(self):
-        """Mean and error of every node."""
-        target = None if self.forest.adds_up else self.target
-        return node_errors(self.trees, self.X, target, self.weight, self.forest.is_held)
-
-    @cached_property
-    def averages(self):
-        """The forest with the mean of its rows at every node."""
-        return replace(self.trees, value=self.errors.mean)
-
-    @cached_property
-    def width(self):
-        """Bytes of a threshold."""
-        return threshold_bytes(self.X)
-
-    @cached_property
-    def _curves(self):
-        return ErrorCurves(self.trees, self.errors.error)
-
-    @cached_property
-    def _budget(self):
-        n_rows = max(1, _MOST_TOLLS // (len(self.trees.root) * self.X.shape[1]))
-        rows = slice(None, None, -(-len(self.X) // n_rows))
-        parts = self.X[rows], self.weight[rows], self.errors.error, self.costs
-        return BudgetPruning(self.trees, *parts)
-
-    def cost_complexity(self, fits):
-        """Return the mask of leaves that keeps as many splits as fit; None if even none do not."""
-        best, low, high = None, -1, self._curves.most_splits
-        while low < high:
-            middle = (low + high + 1) // 2
-            leaves = self._curves.is_leaf(self._curves.with_total(middle))
-            if fits(leaves):
-                best, low = leaves, middle
-            else:
-                high = middle - 1
-        return best
-
-    def budget(self, fits):
-        """The same with a price on the features that rows ask for."""
-        leaves = self._budget.solve(0.0, _STEPS)[0]
-        if fits(leaves):
-            return leaves
-        low, high, best = 0.0, 1.0 + float(self.errors.error[self.trees.root].sum()), None
-        stumps = np.ones(self.trees.n_nodes, dtype=bool)
-        best = stumps if fits(stumps) else None
-        for _ in range(_PRICES if best is not None else 0):
-            price = np.sqrt(low * high) if low else high / 32
-            leaves = self._budget.solve(price, _STEPS)[0]
-            if fits(leaves):
-                best, high = leaves, price
-            else:
-                low = price
-        return best
-
-
-_METHODS = {"cost-complexity": _Pruning.cost_complexity, "budget": _Pruning.budget}
 
 
 class _PrunedForest(CompactForest):
@@ -118,7 +37,7 @@ class _PrunedForest(CompactForest):
 
     _parameter_constraints: ClassVar[dict] = {
         "estimator": [BaseEstimator, None],
-        "method": [StrOptions(set(_METHODS))],
+        "method": [StrOptions(set(METHODS))],
         "max_bytes": [Interval(Integral, 1, None, closed="left"), None],
         "max_nodes": [Interval(Integral, 1, None, closed="left"), None],
         "tolerance": [Interval(Real, 0, None, closed="left")],
@@ -217,7 +136,8 @@ class _PrunedForest(CompactForest):
         forest = grown(self._forest(), X, y, weight, rng)
         self._check(forest)
         costs = self.cost_weight * self._costs(X.shape[1])
-        return _Pruning(forest, X, self._target(y), weight, costs, int(rng.integers(2**31)))
+        seed = int(rng.integers(2**31))
+        return Pruning(forest, X, self._target(y), weight, self._loss_name, costs, seed)
 
     def _forest(self):
         """Return the forest to grow: few trees where there is little room."""
@@ -251,18 +171,17 @@ class _PrunedForest(CompactForest):
     def _prune(self, task, max_bytes):
         """Keep as much as `max_bytes` and `max_nodes` allow."""
         if max_bytes is None:
-            return self._finish(task, self._leaves(task, None))
-        return self._spend(max_bytes, lambda n: self._finish(task, self._leaves(task, n)))
+            return self._finish(task, *self._pruned(task, None))
+        return self._spend(max_bytes, lambda n: self._finish(task, *self._pruned(task, n)))
 
-    def _leaves(self, task, max_bytes):
-        leaves = _METHODS[self.method](task, partial(self._fits, task, max_bytes))
-        if leaves is None:
-            stumps = task.trees.cut(np.ones(task.trees.n_nodes, dtype=bool))
-            self._refuse_budget(self._expected_bytes(task, stumps.without_stumps()[0]))
-        return leaves
+    def _pruned(self, task, max_bytes):
+        found = METHODS[self.method](task, partial(self._fits, task, max_bytes))
+        if found is None:
+            self._refuse_budget(self._expected_bytes(task, task.stumps.without_stumps()[0]))
+        return found
 
-    def _fits(self, task, max_bytes, leaves):
-        trees, _ = task.averages.cut(leaves).without_stumps()
+    def _fits(self, task, max_bytes, trees):
+        trees, _ = trees.without_stumps()
         if self.max_nodes is not None and trees.n_nodes > self.max_nodes:
             return False
         return max_bytes is None or self._expected_bytes(task, trees) <= max_bytes
@@ -270,27 +189,16 @@ class _PrunedForest(CompactForest):
     def _expected_bytes(self, task, trees):
         """Bytes of the tables, at most: leaves may not have their values yet."""
         trees = share_thresholds(trees, task.X)
-        if not self.refine:
-            return self._with_votes(task, trees).n_bytes(task.width)
-        return self._coded_bytes(trees, task.width)
+        return (self._coded_bytes if self.refine else self._bare_bytes)(trees, task.width)
 
-    def _finish(self, task, leaves):
-        """Cut the forest and give its leaves their values."""
-        trees = share_thresholds(task.averages.cut(leaves), task.X)
+    def _finish(self, task, trees, offset):
+        """Share thresholds, and give the leaves their values."""
+        trees = share_thresholds(trees, task.X)
         if self.refine:
             rows = task.X, task.target, task.weight
             trees, offset = self._refitted(trees, *rows, self._loss_name, task.seed)
-        else:
-            trees = self._with_votes(task, trees)
-            offset = task.forest.offset if task.forest.adds_up else 0.0
         self._keep(trees, offset, task.X)
         return self
-
-    def _with_votes(self, task, trees):
-        """Return trees whose leaves are what their rows say on average."""
-        if task.forest.adds_up:
-            return trees
-        return replace(trees, value=self._vote(trees.value) / len(task.trees.root))
 
     def _tolerated_bytes(self, X, y, weight):
         """Return the smallest of several sizes that scores on a quarter of the rows like the best.
@@ -326,10 +234,12 @@ class PrunedForestClassifier(CompactForestClassifier, _PrunedForest):
         anything that `compile` takes for trees. One that is fitted already is taken as it is if it
         comes in a `sklearn.frozen.FrozenEstimator`. None means a `RandomForestClassifier` of 4 to
         50 trees, few where there is little room.
-    method : {"cost-complexity", "budget"}, default="cost-complexity"
+    method : {"cost-complexity", "budget", "depth", "levels"}, default="cost-complexity"
         ``"cost-complexity"`` finds by dynamic programming the least error of every tree with any
         number of splits [1]_, and gives splits to the trees whose error they lower most.
         ``"budget"`` adds a price for each feature that a row asks for, once for all trees [2]_.
+        ``"depth"`` cuts every tree at a depth of its own [4]_. ``"levels"`` shrinks subtrees level
+        by level, some of them to a leaf [5]_. The last two weigh the trees against each other.
     max_bytes : int, default=None
         Bound of `n_model_bytes_`.
     max_nodes : int, default=None
@@ -378,6 +288,10 @@ class PrunedForestClassifier(CompactForestClassifier, _PrunedForest):
     .. [2] F. Nan, J. Wang and V. Saligrama, "Pruning random forests for prediction on a budget",
        NIPS 2016.
     .. [3] S. Ren, X. Cao, Y. Wei and J. Sun, "Global refinement of random forest", CVPR 2015.
+    .. [4] B. Liu and R. Mazumder, "ForestPrune: compact depth-pruned tree ensembles", AISTATS
+       2023.
+    .. [5] L. Devos, T. Martens, D. C. Oruc, W. Meert, H. Blockeel and J. Davis, "Compressing tree
+       ensembles through level-wise optimization and pruning", ICML 2025.
 
     Examples
     --------
@@ -432,10 +346,6 @@ class PrunedForestClassifier(CompactForestClassifier, _PrunedForest):
     def _strata(self, codes):
         return codes if np.bincount(codes).min() > 1 else None
 
-    def _vote(self, share):
-        """Return votes from shares of the classes."""
-        return 2.0 * share - 1.0 if self._n_outputs == 1 else share
-
     def _quality(self, X, codes, weight):
         scores = self.trees_.scores(X) + self.offset_
         decided = scores.argmax(axis=1) if self._n_outputs > 1 else (scores[:, 0] > 0).astype(int)
@@ -454,10 +364,12 @@ class PrunedForestRegressor(CompactForestRegressor, _PrunedForest):
         anything that `compile` takes for trees. One that is fitted already is taken as it is if it
         comes in a `sklearn.frozen.FrozenEstimator`. None means a `RandomForestRegressor` of 4 to 50
         trees, few where there is little room.
-    method : {"cost-complexity", "budget"}, default="cost-complexity"
+    method : {"cost-complexity", "budget", "depth", "levels"}, default="cost-complexity"
         ``"cost-complexity"`` finds by dynamic programming the least error of every tree with any
         number of splits [1]_, and gives splits to the trees whose error they lower most.
         ``"budget"`` adds a price for each feature that a row asks for, once for all trees [2]_.
+        ``"depth"`` cuts every tree at a depth of its own [4]_. ``"levels"`` shrinks subtrees level
+        by level, some of them to a leaf [5]_. The last two weigh the trees against each other.
     max_bytes : int, default=None
         Bound of `n_model_bytes_`.
     max_nodes : int, default=None
@@ -501,6 +413,10 @@ class PrunedForestRegressor(CompactForestRegressor, _PrunedForest):
     .. [2] F. Nan, J. Wang and V. Saligrama, "Pruning random forests for prediction on a budget",
        NIPS 2016.
     .. [3] S. Ren, X. Cao, Y. Wei and J. Sun, "Global refinement of random forest", CVPR 2015.
+    .. [4] B. Liu and R. Mazumder, "ForestPrune: compact depth-pruned tree ensembles", AISTATS
+       2023.
+    .. [5] L. Devos, T. Martens, D. C. Oruc, W. Meert, H. Blockeel and J. Davis, "Compressing tree
+       ensembles through level-wise optimization and pruning", ICML 2025.
 
     Examples
     --------
@@ -519,9 +435,6 @@ class PrunedForestRegressor(CompactForestRegressor, _PrunedForest):
 
     def _strata(self, y):
         return None
-
-    def _vote(self, mean):
-        return mean
 
     def _quality(self, X, y, weight):
         error = np.average((self.trees_.scores(X)[:, 0] + self.offset_[0] - y) ** 2, weights=weight)

@@ -1,0 +1,192 @@
+"""Four ways to prune a forest, each for any number of bounds."""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from ..training.budget_pruning import BudgetPruning
+from ..training.depth_pruning import depth_solutions
+from ..training.level_pruning import level_solutions
+from ..training.pruning import ErrorCurves, node_errors
+from ..training.trees import threshold_bytes
+from ._growing import Grown
+
+_MOST_TOLLS = 4_000_000  # (tree, row, feature) triples that pay for features
+_PRICES = 12  # tried between the whole forest and none of it
+_STEPS = 10  # of the subgradient, at each price
+_DEPTH_PENALTIES = np.geomspace(1e-7, 0.25, 20)  # of a node, in variances of the target
+_LEVEL_PENALTIES = np.geomspace(3e-6, 0.3, 16)
+_FINER = 4  # penalties between two of these
+
+
+@dataclass(frozen=True, eq=False)
+class Pruning:
+    """A forest to be pruned, and the rows that judge it.
+
+    A way to prune is asked with a function that says whether trees fit. It returns the most that
+    fits, and what their scores are to be added to; None if nothing does. Leaves that are not
+    refitted afterwards say what they should.
+    """
+
+    forest: Grown
+    X: np.ndarray
+    target: np.ndarray  # one-hot rows; one column for two classes and for numbers
+    weight: np.ndarray
+    loss: str  # of the scores
+    costs: np.ndarray  # of the features
+    seed: int
+
+    @property
+    def trees(self):
+        """The forest as it was grown."""
+        return self.forest.trees
+
+    @cached_property
+    def width(self):
+        """Bytes of a threshold."""
+        return threshold_bytes(self.X)
+
+    @cached_property
+    def errors(self):
+        """Mean and error of every node."""
+        target = None if self.forest.adds_up else self.target
+        return node_errors(self.trees, self.X, target, self.weight, self.forest.is_held)
+
+    @cached_property
+    def averages(self):
+        """The forest with the mean of its rows at every node."""
+        return replace(self.trees, value=self.errors.mean)
+
+    @cached_property
+    def stumps(self):
+        """What is left if nothing fits."""
+        return self._masked(np.ones(self.trees.n_nodes, dtype=bool))[0]
+
+    def _masked(self, is_leaf):
+        """Cut at the marked nodes; the trees vote, or add up as they did."""
+        trees = self.averages.cut(is_leaf)
+        if self.forest.adds_up:
+            return trees, self.forest.offset
+        return self._as_scores(replace(trees, value=trees.value / len(trees.root)), 0.0)
+
+    def _as_scores(self, trees, constant):
+        """Turn an approximation of the target into scores: half a share of two classes is 0."""
+        if self.loss != "logistic":
+            return trees, constant
+        return replace(trees, value=2 * trees.value), 2 * constant - 1
+
+    # Masks of leaves ---------------------------------------------------------------------------
+
+    @cached_property
+    def _curves(self):
+        return ErrorCurves(self.trees, self.errors.error)
+
+    def cost_complexity(self, fits):
+        """Keep the splits that lower the errors most, of every tree the best of that number."""
+        best, low, high = None, -1, self._curves.most_splits
+        while low < high:
+            middle = (low + high + 1) // 2
+            tried = self._masked(self._curves.is_leaf(self._curves.with_total(middle)))
+            if fits(tried[0]):
+                best, low = tried, middle
+            else:
+                high = middle - 1
+        return best
+
+    @cached_property
+    def _budget(self):
+        n_rows = max(1, _MOST_TOLLS // (len(self.trees.root) * self.X.shape[1]))
+        rows = slice(None, None, -(-len(self.X) // n_rows))
+        parts = self.X[rows], self.weight[rows], self.errors.error, self.costs
+        return BudgetPruning(self.trees, *parts)
+
+    def budget(self, fits):
+        """The same with a price on the features that rows ask for."""
+        best = self._masked(self._budget.solve(0.0, _STEPS)[0])
+        if fits(best[0]):
+            return best
+        if not fits(self.stumps):
+            return None
+        low, high = 0.0, 1.0 + float(self.errors.error[self.trees.root].sum())
+        best = self._masked(np.ones(self.trees.n_nodes, dtype=bool))
+        for _ in range(_PRICES):
+            price = np.sqrt(low * high) if low else high / 32
+            tried = self._masked(self._budget.solve(price, _STEPS)[0])
+            if fits(tried[0]):
+                best, high = tried, price
+            else:
+                low = price
+        return best
+
+    # Ascending penalties -----------------------------------------------------------------------
+
+    @cached_property
+    def _depth_path(self):
+        spread = self.target - np.average(self.target, axis=0, weights=self.weight)
+        variance = np.average((spread**2).sum(axis=1), weights=self.weight)
+
+        def solve(trees, penalties):
+            return depth_solutions(trees, self.X, self.target, self.weight, penalties)
+
+        return _Path(solve, self.averages, (variance or 1.0) * _DEPTH_PENALTIES)
+
+    def depth(self, fits):
+        """Cut every tree at a depth of its own."""
+        found = self._depth_path.first(fits)
+        return found and self._as_scores(*found)
+
+    @cached_property
+    def _level_path(self):
+        trees, target = self.averages, self.target[:, 0]
+        if self.loss == "softmax":
+            target = self.target.argmax(axis=1)
+        elif not self.forest.adds_up:  # a factor is to multiply what sets the rows apart
+            centre = np.average(target, weights=self.weight)
+            trees = replace(trees, value=trees.value - centre)
+
+        def solve(trees, penalties):
+            return level_solutions(trees, self.X, target, self.weight, penalties, self.loss)
+
+        return _Path(solve, trees, _LEVEL_PENALTIES)
+
+    def levels(self, fits):
+        """Shrink subtrees level by level, some of them to nothing."""
+        return self._level_path.first(fits)
+
+
+class _Path:
+    """Prunings for ascending penalties, done as far as they are asked for."""
+
+    def __init__(self, solve, trees, penalties):
+        self.solve, self.penalties = solve, penalties
+        self._ahead = solve(trees, penalties)
+        self._done = []
+
+    def __getitem__(self, k):
+        while len(self._done) <= k:
+            self._done.append(next(self._ahead))
+        return self._done[k]
+
+    def first(self, fits):
+        """Return the solution for the least penalty at which it fits; None if it never does."""
+        for k in range(len(self.penalties)):
+            if fits(self[k][0]):
+                return self._between(k, fits) if k else self[0]
+        return None
+
+    def _between(self, k, fits):
+        """Go on from the last that did not fit, in smaller steps."""
+        finer = np.geomspace(*self.penalties[k - 1 : k + 1], _FINER + 2)[1:-1]
+        for trees, constant in self.solve(self[k - 1][0], finer):
+            if fits(trees):
+                return trees, constant
+        return self[k]
+
+
+METHODS = {
+    "cost-complexity": Pruning.cost_complexity,
+    "budget": Pruning.budget,
+    "depth": Pruning.depth,
+    "levels": Pruning.levels,
+}
