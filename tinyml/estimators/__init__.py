@@ -3,6 +3,7 @@
 from .bonsai import BonsaiClassifier, BonsaiRegressor
 from .compact_boosting import CompactBoostingClassifier, CompactBoostingRegressor
 from .fastgrnn import FastGRNNClassifier, FastGRNNRegressor
+from .l1_forest import L1ForestClassifier, L1ForestRegressor
 from .protonn import ProtoNNClassifier, ProtoNNRegressor
 from .pruned_forest import PrunedForestClassifier, PrunedForestRegressor
 from .sequence_scaler import SequenceScaler
@@ -14,6 +15,8 @@ __all__ = [
     "CompactBoostingRegressor",
     "FastGRNNClassifier",
     "FastGRNNRegressor",
+    "L1ForestClassifier",
+    "L1ForestRegressor",
     "ProtoNNClassifier",
     "ProtoNNRegressor",
     "PrunedForestClassifier",

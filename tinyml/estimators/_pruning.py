@@ -8,9 +8,8 @@ import numpy as np
 from ..training.budget_pruning import BudgetPruning
 from ..training.depth_pruning import depth_solutions
 from ..training.level_pruning import level_solutions
-from ..training.pruning import ErrorCurves, node_errors
-from ..training.trees import threshold_bytes
-from ._growing import Grown
+from ..training.pruning import ErrorCurves
+from ._reduction import Reduction
 
 _MOST_TOLLS = 4_000_000  # (tree, row, feature) triples that pay for features
 _PRICES = 12  # tried between the whole forest and none of it
@@ -21,60 +20,10 @@ _FINER = 4  # penalties between two of these
 
 
 @dataclass(frozen=True, eq=False)
-class Pruning:
-    """A forest to be pruned, and the rows that judge it.
+class Pruning(Reduction):
+    """A forest to be pruned, with what its features cost."""
 
-    A way to prune is asked with a function that says whether trees fit. It returns the most that
-    fits, and what their scores are to be added to; None if nothing does. Leaves that are not
-    refitted afterwards say what they should.
-    """
-
-    forest: Grown
-    X: np.ndarray
-    target: np.ndarray  # one-hot rows; one column for two classes and for numbers
-    weight: np.ndarray
-    loss: str  # of the scores
-    costs: np.ndarray  # of the features
-    seed: int
-
-    @property
-    def trees(self):
-        """The forest as it was grown."""
-        return self.forest.trees
-
-    @cached_property
-    def width(self):
-        """Bytes of a threshold."""
-        return threshold_bytes(self.X)
-
-    @cached_property
-    def errors(self):
-        """Mean and error of every node."""
-        target = None if self.forest.adds_up else self.target
-        return node_errors(self.trees, self.X, target, self.weight, self.forest.is_held)
-
-    @cached_property
-    def averages(self):
-        """The forest with the mean of its rows at every node."""
-        return replace(self.trees, value=self.errors.mean)
-
-    @cached_property
-    def stumps(self):
-        """What is left if nothing fits."""
-        return self._masked(np.ones(self.trees.n_nodes, dtype=bool))[0]
-
-    def _masked(self, is_leaf):
-        """Cut at the marked nodes; the trees vote, or add up as they did."""
-        trees = self.averages.cut(is_leaf)
-        if self.forest.adds_up:
-            return trees, self.forest.offset
-        return self._as_scores(replace(trees, value=trees.value / len(trees.root)), 0.0)
-
-    def _as_scores(self, trees, constant):
-        """Turn an approximation of the target into scores: half a share of two classes is 0."""
-        if self.loss != "logistic":
-            return trees, constant
-        return replace(trees, value=2 * trees.value), 2 * constant - 1
+    costs: np.ndarray
 
     # Masks of leaves ---------------------------------------------------------------------------
 
@@ -87,7 +36,7 @@ class Pruning:
         best, low, high = None, -1, self._curves.most_splits
         while low < high:
             middle = (low + high + 1) // 2
-            tried = self._masked(self._curves.is_leaf(self._curves.with_total(middle)))
+            tried = self.masked(self._curves.is_leaf(self._curves.with_total(middle)))
             if fits(tried[0]):
                 best, low = tried, middle
             else:
@@ -103,16 +52,16 @@ class Pruning:
 
     def budget(self, fits):
         """The same with a price on the features that rows ask for."""
-        best = self._masked(self._budget.solve(0.0, _STEPS)[0])
+        best = self.masked(self._budget.solve(0.0, _STEPS)[0])
         if fits(best[0]):
             return best
         if not fits(self.stumps):
             return None
         low, high = 0.0, 1.0 + float(self.errors.error[self.trees.root].sum())
-        best = self._masked(np.ones(self.trees.n_nodes, dtype=bool))
+        best = self.masked(np.ones(self.trees.n_nodes, dtype=bool))
         for _ in range(_PRICES):
             price = np.sqrt(low * high) if low else high / 32
-            tried = self._masked(self._budget.solve(price, _STEPS)[0])
+            tried = self.masked(self._budget.solve(price, _STEPS)[0])
             if fits(tried[0]):
                 best, high = tried, price
             else:
@@ -134,7 +83,7 @@ class Pruning:
     def depth(self, fits):
         """Cut every tree at a depth of its own."""
         found = self._depth_path.first(fits)
-        return found and self._as_scores(*found)
+        return found and self.as_scores(*found)
 
     @cached_property
     def _level_path(self):
