@@ -68,6 +68,8 @@ from tinyml.estimators import (
     CompactBoostingRegressor,
     FastGRNNClassifier,
     FastGRNNRegressor,
+    L1ForestClassifier,
+    L1ForestRegressor,
     ProtoNNClassifier,
     ProtoNNRegressor,
     PrunedForestClassifier,
@@ -369,6 +371,9 @@ def _compact_forests() -> Iterator[tuple[str, BaseEstimator, str]]:
     yield "pruned_forest_regressor", PrunedForestRegressor(**small), "diabetes"
     levels = PrunedForestRegressor(method="levels", **unrefined)
     yield "pruned_forest_levels_regressor", levels, "diabetes"
+    yield "l1_forest", L1ForestClassifier(**small), "digits"
+    yield "l1_forest_mixed", L1ForestClassifier(**unrefined), "mixed"
+    yield "l1_forest_regressor", L1ForestRegressor(**small), "diabetes"
     yield "compact_boosting", CompactBoostingClassifier(**small), "digits"
     yield "compact_boosting_binary", CompactBoostingClassifier(**small), "cancer"
     yield "compact_boosting_scaled", _scaled(CompactBoostingClassifier(**small)), "iris"

@@ -18,17 +18,22 @@ _FREE_SWEEPS, _FREE_RATE = 10, 0.1
 _ROUNDS = 6
 _NEARLY_FULL = 0.95
 _MANY_LEAVES = 1000
+_FEWEST_CODE_BITS, _MOST_CODE_BITS = 4, 7
 _TABLE_SHARE, _BYTES_OF_A_LEAF = 0.3, 2.1  # a leaf with its split
 CODE_ENTRIES = 4  # of a row of values that leaves share
 CODE_BITS = (8, 6)  # of a value: one alone fills a byte, a row shares 16 bits with its outputs
 
 
 def _n_codes_for(n_leaves, n_outputs):
-    """Return how many rows of values suit so many leaves: a table of about a third of them."""
+    """Return how many rows of values suit so many leaves.
+
+    Their table takes about a third of the bytes, but there are as many as classes.
+    """
     if n_outputs == 1:
         return 16 if n_leaves < _MANY_LEAVES else 32
     room = _TABLE_SHARE * n_leaves * _BYTES_OF_A_LEAF / _code_bytes(n_outputs)
-    return int(2 ** np.clip(np.floor(np.log2(max(room, 1))), 4, 7))
+    least = max(_FEWEST_CODE_BITS, bits_for(n_outputs))
+    return int(2 ** np.clip(np.floor(np.log2(max(room, 1))), least, max(least, _MOST_CODE_BITS)))
 
 
 def _table_bytes(n_codes, n_outputs):

@@ -193,7 +193,8 @@ class ReducedForest(CompactForest):
 
     def _finish(self, task, trees, offset):
         """Share thresholds, and give the leaves their values."""
-        trees = share_thresholds(trees, task.X)
+        trees, constant = share_thresholds(trees, task.X).without_stumps()
+        offset = offset + constant
         if self.refine:
             rows = task.X, task.target, task.weight
             trees, offset = self._refitted(trees, *rows, self._loss_name, task.seed)

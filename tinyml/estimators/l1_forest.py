@@ -22,7 +22,7 @@ from ._forests import lower_forest
 from ._reduction import ReducedForest, ReducedForestClassifier, ReducedForestRegressor, Reduction
 
 _LOWEST = 1e-3  # penalty of the path, of the one that leaves nothing
-_FINER = 3  # penalties between two of the path
+_FINER = 8  # penalties between two of the path
 _TOLERANCE = 0.02  # of the conditions of optimality, in penalties
 _MOST_STEPS = 50  # of Newton's method, for one penalty
 _N_TREES, _N_LEAVES = 30, 256
