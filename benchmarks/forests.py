@@ -20,7 +20,12 @@ from pathlib import Path
 
 import numpy as np
 from joblib import Parallel, delayed
-from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
+from sklearn.ensemble import (
+    ExtraTreesClassifier,
+    ExtraTreesRegressor,
+    RandomForestClassifier,
+    RandomForestRegressor,
+)
 from sklearn.model_selection import KFold, StratifiedKFold
 
 import tinyml
@@ -68,12 +73,30 @@ def boosting(setting, name, X, y, seed):
         {"refine": True, "ridge": 10.0},
         {"max_leaf_nodes": 20, "learning_rate": 0.1, "n_codes": 32, "max_bins": 256},
     )[setting]
-    sizes = SIZES[:3] if setting == 1 else SIZES  # refitting is for few leaves
+    sizes = SIZES[:4] if setting == 1 else SIZES  # refitting is for few leaves
     return ours("CompactBoosting", settings, name, X, y, seed, sizes)
 
 
+GROWN = ({}, {"n_estimators": 100}, {"n_estimators": 100, "max_leaf_nodes": 256})
+
+
+def grown(setting, name, is_random):
+    """Return the forest to compress; None for the default of the estimator."""
+    if not GROWN[setting]:
+        return None
+    kinds = (RandomForestRegressor, RandomForestClassifier)
+    if is_random:
+        kinds = (ExtraTreesRegressor, ExtraTreesClassifier)
+    return kinds[name not in REGRESSION](**GROWN[setting])
+
+
 def pruned(method, setting, name, X, y, seed):
-    return ours("PrunedForest", {"method": method}, name, X, y, seed)
+    settings = {"method": method, "estimator": grown(setting, name, False)}
+    return ours("PrunedForest", settings, name, X, y, seed)
+
+
+def selected(setting, name, X, y, seed):
+    return ours("L1Forest", {"estimator": grown(2 * setting, name, True)}, name, X, y, seed)
 
 
 # Rivals -------------------------------------------------------------------------------------------
@@ -206,6 +229,9 @@ METHODS = {  # the function and its number of settings
     "boosting": (boosting, 3),
     "cost-complexity": (partial(pruned, "cost-complexity"), 1),
     "budget": (partial(pruned, "budget"), 1),
+    "depth": (partial(pruned, "depth"), 1),
+    "levels": (partial(pruned, "levels"), 2),
+    "lasso": (selected, 2),
     "depth-limited": (depth_limited, len(FORESTS)),
     "scikit-learn ccp": (cost_complexity, len(FORESTS)),
     "LightGBM": (lightgbm, len(LIGHTGBM)),

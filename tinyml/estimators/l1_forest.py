@@ -11,6 +11,7 @@ from numbers import Integral
 from typing import Any, ClassVar
 
 import numpy as np
+from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 
 from ..base import Interval, progress
 from ..codegen.lower import lower
@@ -25,7 +26,6 @@ _LOWEST = 1e-3  # penalty of the path, of the one that leaves nothing
 _FINER = 8  # penalties between two of the path
 _TOLERANCE = 0.02  # of the conditions of optimality, in penalties
 _MOST_STEPS = 50  # of Newton's method, for one penalty
-_N_TREES, _N_LEAVES = 30, 256
 _LOSSES: dict[str, Any] = {
     "squared": losses.squared,
     "logistic": losses.logistic,
@@ -134,9 +134,6 @@ class _L1Forest(ReducedForest):
         self.verbose = verbose
         self.random_state = random_state
 
-    def _default_forest(self):
-        return self._grower(_N_TREES, max_leaf_nodes=_N_LEAVES)
-
     def _reduction(self, *parts):
         return _Selection(*parts, self.n_penalties)
 
@@ -183,8 +180,8 @@ class L1ForestClassifier(ReducedForestClassifier, _L1Forest):
     estimator : estimator, default=None
         What grows the forest: a tree, a forest, bagged or boosted trees, of scikit-learn or of
         anything that `compile` takes for trees. One that is fitted already is taken as it is if it
-        comes in a `sklearn.frozen.FrozenEstimator`. None means a `RandomForestClassifier` of 30
-        trees with 256 leaves.
+        comes in a `sklearn.frozen.FrozenEstimator`. None means a `RandomForestClassifier` of 100
+        trees with 64 leaves.
     max_bytes : int, default=None
         Bound of `n_model_bytes_`.
     max_nodes : int, default=None
@@ -281,6 +278,9 @@ class L1ForestClassifier(ReducedForestClassifier, _L1Forest):
         )
         self.class_weight = class_weight
 
+    def _default_forest(self):
+        return RandomForestClassifier(100, max_leaf_nodes=64)
+
 
 class L1ForestRegressor(ReducedForestRegressor, _L1Forest):
     """A forest of which few nodes are kept, by a lasso, for regression.
@@ -354,6 +354,9 @@ class L1ForestRegressor(ReducedForestRegressor, _L1Forest):
     >>> model.score(X, y) > 0.6
     True
     """
+
+    def _default_forest(self):
+        return RandomForestRegressor(30, max_leaf_nodes=256)
 
 
 lower.register(L1ForestClassifier, lower_forest)
