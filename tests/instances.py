@@ -126,6 +126,28 @@ def _mixed():
     return np.round(standard * reach + shift).astype(np.int32), y
 
 
+def _holes():
+    """The same with holes: of one kind of row, of large values, and at random."""
+    X, y = _mixed()
+    X, rng = X.astype(np.float64), np.random.default_rng(0)
+    X[rng.random(len(X)) < np.where(y == 0, 0.4, 0.1), 0] = np.nan
+    X[X[:, 4] > 300, 4] = np.nan
+    X[rng.random(len(X)) < 0.1, 9] = np.nan
+    return X, y
+
+
+def _categories():
+    """Real features, one with holes, behind two of codes in no order."""
+    X, y = load_breast_cancer(return_X_y=True)
+    rng = np.random.default_rng(0)
+    ranks = np.argsort(np.argsort(X[:, [0, 21]], axis=0), axis=0) / len(X)
+    codes = [rng.permutation(n)[(r * n).astype(int)] for n, r in zip((7, 40), ranks.T, strict=True)]
+    X = np.column_stack([*codes, X[:, [4, 8, 9]]])
+    X[rng.random(len(X)) < 0.2, 3] = np.nan
+    X[rng.random(len(X)) < 0.1, 1] = np.nan
+    return X, y
+
+
 def _ragged():
     """Sequences of two channels in real units, of which some end early and one never begins."""
     X, y = load_digits(return_X_y=True)
@@ -156,6 +178,8 @@ DATA = {
     "cancer": lambda: load_breast_cancer(return_X_y=True),
     "wine": lambda: load_wine(return_X_y=True),
     "mixed": _mixed,
+    "holes": _holes,
+    "categories": _categories,
     "diabetes": lambda: load_diabetes(return_X_y=True),
     "two_targets": _two_targets,
     "linnerud": lambda: load_linnerud(return_X_y=True),  # 20 rows of whole numbers, three targets
@@ -278,6 +302,19 @@ def _ensembles() -> Iterator[tuple[str, BaseEstimator, str]]:
     yield "isolation_reals", IsolationForest(max_features=0.5, **few), "cancer"
 
 
+def _missing() -> Iterator[tuple[str, BaseEstimator, str]]:
+    histograms = {"max_iter": 4, "max_leaf_nodes": 6, "early_stopping": False, **SEED}
+    yield "missing_tree", DecisionTreeClassifier(max_depth=5, **SEED), "holes"
+    yield "missing_forest", RandomForestClassifier(**FOREST), "holes"
+    yield "missing_scaled", _scaled(ExtraTreesClassifier(**FOREST)), "holes"
+    yield "missing_regressor", RandomForestRegressor(**FOREST), "holes"
+    yield "missing_histograms", HistGradientBoostingClassifier(**histograms), "holes"
+    categories = HistGradientBoostingClassifier(categorical_features=[0, 1], **histograms)
+    yield "categories", categories, "categories"
+    categories = HistGradientBoostingRegressor(categorical_features=[7, 3], **histograms)
+    yield "categories_whole", categories, "holes"
+
+
 MODELS = Path(__file__).parent / "models"  # saved by XGBoost and LightGBM
 
 
@@ -296,6 +333,9 @@ def _xgboost() -> Iterator[tuple[str, BaseEstimator, str]]:
     yield "xgboost", XGBClassifier(**few), "digits"
     yield "xgboost_binary", XGBClassifier(**few), "mixed"
     yield "xgboost_scaled", _scaled(XGBClassifier(objective="binary:hinge", **few)), "cancer"
+    yield "xgboost_missing", XGBClassifier(**few), "holes"
+    kinds = {"feature_types": list("ccqqq"), "enable_categorical": True}
+    yield "xgboost_categories", XGBClassifier(max_cat_to_onehot=4, **kinds, **few), "categories"
     yield "xgboost_dart", XGBClassifier(booster="dart", rate_drop=0.5, **few), "even_digits"
     yield "xgboost_forest", XGBRFClassifier(**few), "digits"
     yield "xgboost_regressor", XGBRegressor(**few), "diabetes"
@@ -310,6 +350,7 @@ def _lightgbm() -> Iterator[tuple[str, BaseEstimator, str]]:
     few = {"n_estimators": 3, "num_leaves": 6, "n_jobs": 1, "verbose": -1, **SEED}
     bags = {"subsample": 0.5, "subsample_freq": 1}
     yield "lightgbm", LGBMClassifier(**few), "digits"
+    yield "lightgbm_missing", LGBMClassifier(**few), "holes"
     yield "lightgbm_names", LGBMClassifier(objective="multiclassova", **few), "iris"
     yield "lightgbm_binary", LGBMClassifier(sigmoid=2.0, **few), "mixed"
     yield "lightgbm_dart", LGBMClassifier(boosting_type="dart", **few), "even_digits"
@@ -383,8 +424,8 @@ def _compact_forests() -> Iterator[tuple[str, BaseEstimator, str]]:
 
 
 _FAMILIES = (
-    _pipelines, _scalers, _selectors, _linear, _trees, _ensembles, _imported, _xgboost, _lightgbm,
-    _protonn, _bonsai, _fastgrnn, _compact_forests,
+    _pipelines, _scalers, _selectors, _linear, _trees, _ensembles, _missing, _imported, _xgboost,
+    _lightgbm, _protonn, _bonsai, _fastgrnn, _compact_forests,
 )  # fmt: skip
 INSTANCES = {row[0]: Instance(*row) for family in _FAMILIES for row in family()}
 CLASSIFIERS = [name for name, instance in INSTANCES.items() if instance.is_classifier]

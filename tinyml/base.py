@@ -23,6 +23,7 @@ __all__ = [
     "blas_single_thread",
     "boosting_start",
     "flattened",
+    "histogram_columns",
     "histogram_start",
     "histogram_trees",
     "progress",
@@ -70,9 +71,35 @@ def histogram_start(model: Any) -> np.ndarray:
     return np.ravel(model._baseline_prediction)
 
 
-def histogram_trees(model: Any) -> list[list[np.ndarray]]:
-    """Nodes of the trees of a histogram gradient boosting model, by iteration and output."""
-    return [[tree.nodes for tree in iteration] for iteration in model._predictors]
+def histogram_trees(model: Any) -> list[list[Any]]:
+    """Trees of a histogram gradient boosting model, by iteration and output."""
+    return [list(iteration) for iteration in model._predictors]
+
+
+def histogram_columns(model: Any) -> list[tuple[int, np.ndarray | None]]:
+    """Say which feature each column is that its trees read, and which categories its codes mean.
+
+    The model moves categorical features to the front and numbers their categories.
+    """
+    if model.is_categorical_ is None:
+        return [(k, None) for k in range(model.n_features_in_)]
+    kinds = np.flatnonzero(model.is_categorical_), np.flatnonzero(~model.is_categorical_)
+    categories = model._preprocessor.named_transformers_["encoder"].categories_
+    known = [_whole_categories(values) for values in categories]
+    return [*zip(kinds[0].tolist(), known, strict=True), *((int(k), None) for k in kinds[1])]
+
+
+def _whole_categories(values: np.ndarray) -> np.ndarray:
+    try:
+        numbers = np.asarray(values, dtype=np.float64)
+        numbers = numbers[~np.isnan(numbers)]
+        if np.array_equal(numbers, np.floor(numbers)):
+            return numbers.astype(np.intp)
+    except ValueError:
+        pass
+    raise TypeError(
+        f"Categories must be whole numbers to be compiled. Got {', '.join(map(str, values[:5]))}."
+    )
 
 
 def _gives_probabilities(estimator):

@@ -115,14 +115,6 @@ def test_poor_agreement_is_said():
         tinyml.compile(model, X, bits=8)
 
 
-def test_missing_values_are_refused():
-    X = RNG_ROWS.copy()
-    X[::3, 0] = np.nan
-    model = DecisionTreeClassifier().fit(X, np.isnan(X[:, 0]))
-    with pytest.raises(TypeError, match="missing values"):
-        tinyml.compile(model, RNG_ROWS)
-
-
 def test_columns_in_another_order_are_refused():
     pd = pytest.importorskip("pandas")
     X = pd.DataFrame(RNG_ROWS, columns=list("abcd"))

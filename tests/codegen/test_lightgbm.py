@@ -5,6 +5,7 @@ import pytest
 from instances import MODELS, data
 
 import tinyml
+from tinyml.codegen.lower import lowered
 
 lightgbm = pytest.importorskip("lightgbm")
 FEW = {"n_estimators": 8, "num_leaves": 10, "n_jobs": 1, "verbose": -1, "random_state": 0}
@@ -96,6 +97,31 @@ def test_trees_of_one_leaf():
     np.testing.assert_allclose(program.predict(X), model.predict(X), rtol=1e-3)
 
 
+def test_categories():
+    X, y = data("categories")
+    model = classifier(min_data_per_group=1, cat_smooth=1.0).fit(X, y, categorical_feature=[0, 1])
+    assert "cat_threshold=" in model.booster_.model_to_string()
+    rows = np.vstack([X, X[:30]])
+    rows[-30:-10, 0], rows[-10:, 1] = 90, np.nan
+    graph = lowered(model, X.shape[1])
+    raw = model.booster_.predict(rows, raw_score=True)
+    np.testing.assert_allclose(graph.evaluate(rows)[:, 0], raw, rtol=1e-9, atol=1e-9)
+    program = tinyml.compile(model, rows, bits=16)
+    np.testing.assert_array_equal(program.predict(rows), model.predict(rows))
+
+
+@pytest.mark.parametrize("fit_on_holes", [True, False])
+def test_missing_values(fit_on_holes):
+    """Fitted without holes, LightGBM takes them for 0."""
+    X, y = data("holes")
+    seen = X if fit_on_holes else np.nan_to_num(X)
+    model = classifier().fit(seen, y)
+    raw = model.booster_.predict(X, raw_score=True)
+    np.testing.assert_allclose(lowered(model, X.shape[1]).evaluate(X)[:, 0], raw, atol=1e-9)
+    program = tinyml.compile(model, X, bits=16)
+    np.testing.assert_array_equal(program.predict(X), model.predict(X))
+
+
 # Refusals -----------------------------------------------------------------------------------------
 
 
@@ -126,16 +152,9 @@ def refused(model, X, sentence):
     assert "\n" not in str(error.value)
 
 
-def test_categories_are_refused():
+def test_zeros_that_are_missing_are_refused():
     X, y = data("digits")
-    model = classifier(min_data_per_group=1).fit(X, y, categorical_feature=list(range(64)))
-    refused(model, X, "splits of categories cannot")
-
-
-def test_missing_values_are_refused():
-    X, y = data("cancer")
-    holes = np.where(np.random.default_rng(0).random(X.shape) < 0.2, np.nan, X)
-    refused(classifier().fit(holes, y), X, "fitted on missing values cannot")
+    refused(classifier(zero_as_missing=True).fit(X, y), X, "zero_as_missing cannot")
 
 
 def test_rankers_are_refused():

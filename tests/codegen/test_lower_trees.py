@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
-from instances import SEED, data
+from instances import INSTANCES, SEED, data, fitted
 from sklearn import config_context
+from sklearn.base import is_classifier
 from sklearn.ensemble import (
     AdaBoostClassifier,
     AdaBoostRegressor,
@@ -14,14 +15,16 @@ from sklearn.ensemble import (
     HistGradientBoostingClassifier,
     HistGradientBoostingRegressor,
     IsolationForest,
-    RandomForestClassifier,
 )
+from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.svm import LinearSVC
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 import tinyml
 from tinyml.codegen.lower import lowered
+from tinyml.estimators import PrunedForestClassifier
+from tinyml.training.trees import Trees
 
 SHALLOW = DecisionTreeClassifier(max_depth=5, **SEED)
 ENSEMBLES = {
@@ -138,8 +141,6 @@ def refusals():
     yield GradientBoostingClassifier(init=trees), "begins from a DecisionTreeClassifier cannot"
     yield GradientBoostingRegressor(init=DecisionTreeRegressor()), "'init' must be 'zero' or None"
     yield poisson, "loss='poisson' cannot be compiled; it predicts the exponential"
-    categories = HistGradientBoostingClassifier(max_iter=2, categorical_features=[0])
-    yield categories, "fitted on categorical features cannot be compiled"
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -152,9 +153,78 @@ def test_refusals(model, sentence):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("kind", [DecisionTreeClassifier, RandomForestClassifier])
-def test_trees_fitted_on_missing_values_are_refused(kind):
-    X, y = data("cancer")
-    X = np.where(np.random.default_rng(0).random(X.shape) < 0.5, np.nan, X)
-    with pytest.raises(TypeError, match="fitted on missing values cannot be compiled"):
-        tinyml.compile(kind(**SEED).fit(X, y), np.nan_to_num(X))
+# Missing values and categories --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [
+    "missing_tree", "missing_forest", "missing_regressor", "missing_histograms", "categories",
+    "categories_whole",
+])  # fmt: skip
+def test_missing_values_and_categories_go_where_they_went(name):
+    X, _ = data(INSTANCES[name].data)
+    model, graph = fitted(name), lowered(fitted(name), X.shape[1])
+    scores = graph.evaluate(X)
+    if is_classifier(model):
+        decided = scores.argmax(axis=1) if scores.shape[1] > 1 else (scores[:, 0] > 0).astype(int)
+        np.testing.assert_array_equal(model.classes_[decided], model.predict(X))
+    else:
+        np.testing.assert_allclose(scores[:, 0], model.predict(X), rtol=1e-9, atol=1e-9)
+    program = tinyml.compile(model, X, bits=16)
+    np.testing.assert_allclose(program.predict(X), model.predict(X), atol=1e-3)
+
+
+def test_what_is_missing_alone_can_be_asked_for():
+    """A split at infinity parts what is missing from all other values."""
+    X, y = np.zeros((60, 1)), np.arange(60) % 3
+    X[:, 0] = np.where(y == 0, np.nan, np.arange(60))
+    model = DecisionTreeClassifier().fit(X, y == 0)
+    assert np.isinf(model.tree_.threshold).any()
+    program = tinyml.compile(model, X)
+    np.testing.assert_array_equal(program.predict(X), y == 0)
+
+
+def test_unknown_categories_go_where_scikit_learn_sends_them():
+    X, _ = data("categories")
+    model = fitted("categories")
+    rows = np.repeat(X[:40], 4, axis=0)
+    rows[0::4, 0], rows[1::4, 1], rows[2::4, 0], rows[3::4, 1] = 7, 45, 100, np.nan
+    program = tinyml.compile(model, np.vstack([X, rows]), bits=16)
+    np.testing.assert_array_equal(program.predict(rows), model.predict(rows))
+
+
+def test_categories_need_an_integer_each():
+    rng = np.random.default_rng(0)
+    X = np.column_stack([rng.integers(0, 250, 3000), rng.integers(0, 9, 3000) / 2])
+    y = rng.permutation(250)[X[:, 0].astype(int)] % 2
+    model = HistGradientBoostingClassifier(categorical_features=[0], max_iter=3).fit(X, y)
+    program = tinyml.compile(model, X, bits=16)
+    np.testing.assert_array_equal(program.predict(X), model.predict(X))
+    with pytest.raises(TypeError, match="Categories need an integer each"):
+        tinyml.compile(model, X, bits=8)
+
+
+def test_categories_by_name_are_refused():
+    pandas = pytest.importorskip("pandas")
+    X = pandas.DataFrame({"kind": pandas.Categorical(list("abc") * 20), "size": range(60)})
+    model = HistGradientBoostingClassifier(max_iter=2).fit(X, np.arange(60) % 3 == 0)
+    with pytest.raises(TypeError, match="Categories must be whole numbers to be compiled"):
+        lowered(model, 2)
+
+
+def test_tables_do_not_know_categories():
+    X, _ = data("categories")
+    with pytest.raises(ValueError, match="'layout' parameter of compile must be 'auto' or 'code'"):
+        tinyml.compile(fitted("categories"), X, layout="table")
+
+
+def test_forests_with_categories_cannot_be_compressed():
+    X, _ = data("categories")
+    with pytest.raises(TypeError, match="sets of categories cannot be compressed"):
+        Trees.from_node(lowered(fitted("categories"), X.shape[1]).scores)
+
+
+def test_a_forest_that_knows_missing_values_can_be_compressed():
+    X, y = data("mixed")
+    forest = FrozenEstimator(fitted("missing_forest"))
+    model = PrunedForestClassifier(forest, max_bytes=200, **SEED).fit(X, y)
+    assert model.score(X, y) > 0.85

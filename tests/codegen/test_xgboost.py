@@ -116,6 +116,33 @@ def test_regressors_of_several_targets():
     np.testing.assert_allclose(graph.evaluate(X), model.predict(X), rtol=1e-4)
 
 
+@pytest.mark.parametrize("one_hot", [1, 100])
+def test_categories(one_hot):
+    """Those of a set go to the right, unknown ones to the left, missing ones by default."""
+    X, y = data("categories")
+    kinds = {"feature_types": list("ccqqq"), "enable_categorical": True}
+    model = classifier(max_cat_to_onehot=one_hot, **kinds).fit(X, y)
+    rows = np.vstack([X, X[:30]])
+    rows[-10:, 1] = np.nan
+    margin = model.predict(rows, output_margin=True)
+    graph = lowered(model, X.shape[1])
+    np.testing.assert_allclose(graph.evaluate(rows)[:, 0], margin, rtol=1e-5, atol=1e-5)
+    program = tinyml.compile(model, rows, bits=16)
+    np.testing.assert_array_equal(program.predict(rows), model.predict(rows))
+
+
+@pytest.mark.parametrize("fit_on_holes", [True, False])
+def test_missing_values(fit_on_holes):
+    X, y = data("holes")
+    seen = X if fit_on_holes else np.nan_to_num(X)
+    model = classifier().fit(seen, y)
+    margin = model.predict(X, output_margin=True)
+    scores = lowered(model, X.shape[1]).evaluate(X)[:, 0]
+    np.testing.assert_allclose(scores, margin, rtol=1e-5, atol=1e-5)
+    program = tinyml.compile(model, X, bits=16)
+    np.testing.assert_array_equal(program.predict(X), model.predict(X))
+
+
 # Refusals -----------------------------------------------------------------------------------------
 
 
@@ -156,14 +183,6 @@ def test_trees_of_several_targets_are_refused():
 def test_several_labels_are_refused():
     X, y = data("cancer")
     refused(classifier().fit(X, np.c_[y, 1 - y]), X, "with several targets cannot")
-
-
-def test_categories_are_refused():
-    pandas = pytest.importorskip("pandas")
-    X, y = data("cancer")
-    frame = pandas.DataFrame(X.round().astype(int) % 5).astype("category")
-    model = classifier(enable_categorical=True, max_cat_to_onehot=1).fit(frame, y)
-    refused(model, X, "splits of categories cannot")
 
 
 def test_rankers_are_refused():

@@ -61,6 +61,17 @@ def test_a_tree_is_the_one_of_scikit_learn():
     np.testing.assert_allclose(predicted, theirs.predict(np.round(X, 1)))
 
 
+@pytest.mark.parametrize("most_sums", [0, 2000, 5000])
+def test_memory_changes_no_tree(most_sums):
+    X, slope, curvature = rows(400, 6)
+    bins = binned(X, 32)
+    parts = bins, np.ones(400), slope, curvature, 40, 3, 1.0
+    whole, part = (grown_tree(*parts, *fresh(bins), (0.1, 0.1), m) for m in (2**20, most_sums))
+    for a, b in zip(whole[:4], part[:4], strict=True):
+        np.testing.assert_array_equal(a, b)
+    np.testing.assert_allclose(whole.gain, part.gain)
+
+
 def test_a_price_makes_thresholds_and_features_few():
     X, slope, curvature = rows(400, 6)
     bins, found = binned(X, 32), []

@@ -23,7 +23,7 @@ from tinyml.codegen.fixed import (
     to_raw,
 )
 from tinyml.codegen.fold import Stage, View, fold
-from tinyml.codegen.forests import ForestFormat, Gaps, lower_forest, sum_frac
+from tinyml.codegen.forests import ForestFormat, Gaps, Missing, lower_forest, sum_frac
 from tinyml.codegen.graph import (
     Affine,
     Child,
@@ -200,7 +200,12 @@ class Builder:
         limited = np.clip(np.array(frac, dtype=np.int64), -_MAX_EXPONENT, _MAX_EXPONENT)
         if np.ptp(limited) == 1 and self._wants_one_scale:
             limited[:] = limited.min()
-        return Input(n, limited, ctype, self._missing(ctype, True))
+        return Input(
+            n,
+            limited,
+            ctype,
+            self._missing(ctype, bool(self._frame_width) or self.input_range.has_gaps),
+        )
 
     def _fracs_of_channels(self, frac: list[int], limit: int) -> list[int]:
         """Give each channel the grid of least error on the rows; the few beyond its ends saturate.
@@ -229,8 +234,9 @@ class Builder:
         )
 
     def _missing(self, ctype: str, has_room: bool) -> int | None:
-        """Return the value that ends a sequence, where there are sequences and room for it."""
-        return ctype_range(ctype)[0] if has_room and self._frame_width else None
+        """Return the value that ends a sequence or says that trees are to read none."""
+        reads_gaps = self._frame_width or isinstance(self.stages[0].node, Forest)
+        return ctype_range(ctype)[0] if has_room and reads_gaps else None
 
     def _with_a_step(self, X: NDArray[Any]) -> NDArray[Any]:
         """Return the rows that say something of ranges: no sequences without a time step."""
@@ -370,10 +376,16 @@ class Builder:
             wide, reach = x, float(np.abs(x.type.to_float(raw)).max(initial=0))
             x = narrow_together(wide, limit, reach)
             raw = evaluate([x], {wide: raw})[0]
-        ballot = self._ballot
+        seen, ballot = self.values[node.x], self._ballot
         frac, node = (sum_frac(node, fmt.bits), node) if ballot is None else votes(ballot, fmt.bits)
         gaps = self._gaps(x, raw, node, stage.views[0])
-        return lower_forest(x, node, stage.views[0], frac, self.layout, gaps)
+        missing = Missing(getattr(x, "missing", None), np.any(np.isnan(seen), axis=0))
+        if missing.code is None and missing.columns.any():
+            raise TypeError(
+                "Trees can tell missing values only in the features themselves; these have to be "
+                "of 8 or 16 bits."
+            )
+        return lower_forest(x, node, stage.views[0], frac, self.layout, gaps, missing)
 
     def _gaps(self, x: Op, raw: IntArray, forest: Forest, view: View) -> Gaps | None:
         """Return where the rows lie that thresholds part; whole numbers need none of it."""
@@ -415,7 +427,11 @@ def _threshold_extent(forest: Forest, view: View, n_features: int) -> Floats:
     a, b, _, _ = view.as_clipped_affine()
     extent = np.zeros(n_features)
     for tree in forest.trees:
-        column, threshold = tree.feature[~tree.is_leaf], tree.threshold[~tree.is_leaf]
+        limits = tree.threshold.copy()
+        for node, members in tree.sets.items():
+            limits[node] = np.max(members, initial=0) + 1
+        splits = ~tree.is_leaf & np.isfinite(limits)  # an infinite one parts what is missing
+        column, threshold = tree.feature[splits], limits[splits]
         np.maximum.at(extent, view.columns[column], np.abs((threshold - b[column]) / a[column]))
     return extent * (1 + 2.0**-6)  # room above the largest threshold, so that saturation passes it
 

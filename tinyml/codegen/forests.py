@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,8 @@ from tinyml.codegen.fixed import IntArray, exact_frac, to_raw
 from tinyml.codegen.fold import View
 from tinyml.codegen.graph import Floats, Forest, Tree
 from tinyml.codegen.ops import IntTree, Op, TreeCode, TreeTable, TreeWalk
+
+Intervals = tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True)
@@ -39,11 +41,12 @@ class Gaps:
     def __init__(self, raw: IntArray, seen: Floats, falls: NDArray[np.bool_]) -> None:
         order = np.argsort(seen, axis=0)
         sign = np.where(falls, -1, 1)
+        self.seen = np.take_along_axis(seen, order, axis=0).astype(np.float64)
         ordered = np.take_along_axis(raw * sign, order, axis=0)
         end = np.full((1, raw.shape[1]), 2**40)  # beyond any integer
-        most_below = np.maximum.accumulate(np.vstack([-end, ordered]))
-        least_above = np.minimum.accumulate(np.vstack([ordered, end])[::-1])[::-1]
-        self.seen = np.take_along_axis(seen, order, axis=0).astype(np.float64)
+        below, above = (np.where(np.isnan(self.seen), e, ordered) for e in (-end, end))
+        most_below = np.maximum.accumulate(np.vstack([-end, below]))
+        least_above = np.minimum.accumulate(np.vstack([above, end])[::-1])[::-1]
         self.lo = np.where(falls, -least_above, most_below)
         self.hi = np.where(falls, -most_below, least_above)
 
@@ -60,87 +63,174 @@ class Gaps:
 
 
 def lower_forest(
-    x: Op, forest: Forest, view: View, frac: int, layout: str, gaps: Gaps | None
+    x: Op, forest: Forest, view: View, frac: int, layout: str, gaps: Gaps | None, missing: Missing
 ) -> TreeWalk:
     """Return the op that walks `forest` over the view of x, with leaves of `frac` bits.
 
     The layout decides about flash and time, never about a number; "auto" is the smaller one.
+    Tables know only splits by a threshold.
     """
     rows = [to_raw(tree.value[tree.is_leaf], frac, -(2**31), 2**31 - 1) for tree in forest.trees]
     values, number = np.unique(np.vstack(rows), axis=0, return_inverse=True)
     split = np.split(number.ravel(), np.cumsum([len(r) for r in rows])[:-1])
-    trees = tuple(
-        _int_tree(tree, leaf, x, view, forest.precision, gaps)
-        for tree, leaf in zip(forest.trees, split, strict=True)
-    )
+    placed = _Placed(x, view, forest.precision, gaps, missing)
+    trees = tuple(placed.tree(*parts) for parts in zip(forest.trees, split, strict=True))
     offset = to_raw(forest.offset, frac, -(2**31), 2**31 - 1)
     code = TreeCode(x, trees, values, offset, frac)
+    if code.n_intervals:
+        if layout == "table":
+            raise ValueError(
+                "The 'layout' parameter of compile must be 'auto' or 'code' for trees that split "
+                "by categories or send missing values to the right. Got 'table' instead."
+            )
+        return code
     table = TreeTable(x, trees, values, offset, frac)
     if layout == "auto":
         return min(code, table, key=lambda op: op.flash_bytes)
     return code if layout == "code" else table
 
 
-def _int_tree(
-    tree: Tree, leaf_numbers: IntArray, x: Op, view: View, precision: Any, gaps: Gaps | None
-) -> IntTree:
-    """Place the thresholds among the raw integers and cut branches that no integer takes."""
-    leaf = np.zeros(len(tree.left), dtype=np.int64)
-    leaf[tree.is_leaf] = leaf_numbers
-    column = np.where(tree.is_leaf, 0, tree.feature)
-    source = view.columns[column]
-    lo = np.broadcast_to(x.type.lo, x.type.shape)[source]
-    hi = np.broadcast_to(x.type.hi, x.type.shape)[source]
-    frac = np.broadcast_to(x.type.frac, x.type.shape)[source]
-    falls = view.as_clipped_affine()[0][column] < 0
-    threshold = _largest_on_one_side(tree.threshold, view, column, lo, hi, frac, falls, precision)
-    if gaps is not None:
-        threshold = np.clip(gaps.limit(threshold, tree.threshold, column), lo - 1, hi)
-    turned = replace(
-        tree,
-        left=np.where(falls & ~tree.is_leaf, tree.right, tree.left),
-        right=np.where(falls & ~tree.is_leaf, tree.left, tree.right),
-    )
-    return _pruned(turned, source, threshold, leaf, lo, hi)
+@dataclass(frozen=True, eq=False)
+class Missing:
+    """The lowest integer, which says that there is no value, and the columns where it may be."""
+
+    code: int | None
+    columns: NDArray[np.bool_]
 
 
-def _largest_on_one_side(
-    threshold: Floats,
-    view: View,
-    column: IntArray,
-    lo: IntArray,
-    hi: IntArray,
-    frac: IntArray,
-    falls: NDArray[np.bool_],
-    precision: Any,
-) -> IntArray:
-    """Return the largest raw integer whose view is at most the threshold, `lo` - 1 if none is.
+@dataclass(frozen=True, eq=False)
+class _Placed:
+    """Trees among the raw integers of `x`, of which they see a view."""
 
-    Where the view falls, the largest whose view is above it. Bisection over the integers,
-    evaluating the float steps in the forest's precision, as it would; the steps are monotone.
-    """
-    below, above = np.asarray(lo - 1, dtype=np.int64), np.asarray(hi + 1, dtype=np.int64)
-    while np.any(above - below > 1):
-        middle = (below + above) >> 1
-        seen = view.at(np.ldexp(middle.astype(np.float64), -frac), column).astype(precision)
-        passes = ((seen <= threshold) != falls) & (middle <= hi) & (middle >= lo)
-        open_ = above - below > 1
-        below = np.where(open_ & passes, middle, below)
-        above = np.where(open_ & ~passes, middle, above)
-    return below
+    x: Op
+    view: View
+    precision: Any
+    gaps: Gaps | None
+    missing: Missing
+
+    def tree(self, tree: Tree, leaf_numbers: IntArray) -> IntTree:
+        """Place thresholds and categories, and cut branches that no integer takes."""
+        leaf = np.zeros(len(tree.left), dtype=np.int64)
+        leaf[tree.is_leaf] = leaf_numbers
+        column = np.where(tree.is_leaf, 0, tree.feature)
+        lo, hi, falls = self._bounds(column)
+        threshold = self._largest(tree.threshold, column)
+        if self.gaps is not None:
+            limited = self.gaps.limit(threshold, tree.threshold, column)
+            threshold = np.clip(limited, lo - 1, hi)
+        has_set = np.isin(np.arange(len(leaf)), list(tree.sets))
+        turns = falls & ~tree.is_leaf & ~has_set
+        left, right = np.where(turns, tree.right, tree.left), np.where(turns, tree.left, tree.right)
+        intervals = {node: self._members(node, tree) for node in tree.sets}
+        if self.missing.code is not None:
+            guarded = np.flatnonzero(~tree.is_leaf & self.missing.columns[column])
+            to_left = tree.sends_missing_left ^ turns
+            for node in guarded[to_left[guarded]]:
+                self._take_missing(int(node), threshold, intervals)
+            for node in guarded[~to_left[guarded]]:
+                self._pass_missing(int(node), threshold, intervals, hi, left, right)
+        for node in [node for node, inside in intervals.items() if not inside]:
+            threshold[node] = lo[node] - 1  # nothing goes to the left
+            del intervals[node]
+        placed = IntTree(left, right, self.view.columns[column], threshold, leaf, intervals)
+        return _pruned(placed, lo, hi)
+
+    def _bounds(self, column: IntArray) -> tuple[IntArray, IntArray, NDArray[np.bool_]]:
+        """Return the range of the integers of columns, and where the view falls as they grow."""
+        t, source = self.x.type, self.view.columns[column]
+        lo, hi = (np.broadcast_to(end, t.shape)[source] for end in (t.lo, t.hi))
+        return lo, hi, self.view.as_clipped_affine()[0][column] < 0
+
+    def _largest(self, threshold: Floats, column: IntArray) -> IntArray:
+        """Return the largest integer whose view is at most the threshold, `lo` - 1 if none is.
+
+        Where the view falls, the largest whose view is above it. Bisection over the integers,
+        evaluating the float steps in the forest's precision, as it would; the steps are monotone.
+        """
+        lo, hi, falls = self._bounds(column)
+        frac = np.broadcast_to(self.x.type.frac, self.x.type.shape)[self.view.columns[column]]
+        below, above = np.asarray(lo - 1, dtype=np.int64), np.asarray(hi + 1, dtype=np.int64)
+        while np.any(above - below > 1):
+            middle = (below + above) >> 1
+            real = np.ldexp(middle.astype(np.float64), -frac)
+            seen = self.view.at(real, column).astype(self.precision)
+            passes = ((seen <= threshold) != falls) & (middle <= hi) & (middle >= lo)
+            open_ = above - below > 1
+            below = np.where(open_ & passes, middle, below)
+            above = np.where(open_ & ~passes, middle, above)
+        return below
+
+    def _members(self, node: int, tree: Tree) -> Intervals:
+        """Return the intervals of integers that mean the categories of a split."""
+        members = np.sort(np.asarray(tree.sets[node], dtype=np.float64))
+        column = np.full(len(members), tree.feature[node])
+        ends = [self._largest(members + half, column) for half in (-0.5, 0.5)]
+        lo, hi, falls = self._bounds(column)
+        first = np.where(falls, ends[1], ends[0]) + 1
+        last = np.where(falls, ends[0], ends[1])
+        if np.any((first > last) & (first > lo) & (last < hi)):
+            raise TypeError(
+                "Categories need an integer each; features of this range have too few at this "
+                "width. Give them as whole numbers, or pass bits=16 to compile."
+            )
+        return _joined(first[first <= last], last[first <= last])
+
+    def _take_missing(
+        self, node: int, threshold: IntArray, intervals: dict[int, Intervals]
+    ) -> None:
+        """Let the lowest integer go to the left, where it goes by itself but for categories."""
+        code = self.missing.code
+        assert code is not None
+        if node in intervals:
+            intervals[node] = ((code, code), *intervals[node])
+        threshold[node] = max(threshold[node], code)
+
+    def _pass_missing(
+        self,
+        node: int,
+        threshold: IntArray,
+        intervals: dict[int, Intervals],
+        hi: IntArray,
+        left: IntArray,
+        right: IntArray,
+    ) -> None:
+        """Let the lowest integer go to the right."""
+        code = self.missing.code
+        assert code is not None
+        if node in intervals:
+            return
+        if threshold[node] >= hi[node]:  # all others go to the left: the sides change places
+            left[node], right[node] = right[node], left[node]
+            threshold[node] = code
+        elif threshold[node] > code:
+            intervals[node] = ((code + 1, int(threshold[node])),)
+        else:
+            threshold[node] = code - 1
 
 
-def _pruned(
-    tree: Tree, source: IntArray, threshold: IntArray, leaf: IntArray, lo: IntArray, hi: IntArray
-) -> IntTree:
+def _joined(first: IntArray, last: IntArray) -> Intervals:
+    """Join intervals that touch, in ascending order."""
+    joined: list[tuple[int, int]] = []
+    for a, b in sorted(zip(first.tolist(), last.tolist(), strict=True)):
+        if joined and joined[-1][1] + 1 == a:
+            joined[-1] = (joined[-1][0], b)
+        else:
+            joined.append((a, b))
+    return tuple(joined)
+
+
+def _pruned(tree: IntTree, lo: IntArray, hi: IntArray) -> IntTree:
     """Renumber in depth-first order, passing through splits that always go one way."""
+    threshold, intervals = tree.threshold, tree.intervals
+    may_stay = (lo <= threshold) & (threshold < hi)
+    may_stay[list(intervals)] = True
     left: list[int] = []
     nodes: list[int] = []
     right: list[int] = []
     stack = [(0, -1, False)]
     while stack:
         node, parent, is_right = stack.pop()
-        while tree.left[node] >= 0 and not lo[node] <= threshold[node] < hi[node]:
+        while tree.left[node] >= 0 and not may_stay[node]:
             node = int(tree.left[node] if threshold[node] >= hi[node] else tree.right[node])
         here = len(nodes)
         nodes.append(node)
@@ -152,7 +242,14 @@ def _pruned(
             stack.append((int(tree.right[node]), here, True))
             stack.append((int(tree.left[node]), here, False))
     kept = np.array(nodes)
-    return IntTree(np.array(left), np.array(right), source[kept], threshold[kept], leaf[kept])
+    return IntTree(
+        np.array(left),
+        np.array(right),
+        tree.feature[kept],
+        threshold[kept],
+        tree.leaf[kept],
+        {here: intervals[node] for here, node in enumerate(nodes) if node in intervals},
+    )
 
 
 def sum_frac(forest: Forest, bits: int) -> int:

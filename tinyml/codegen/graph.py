@@ -7,7 +7,7 @@ NumPy; that is the float twin against which the integer program is measured.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -224,8 +224,10 @@ class Decay(Node):
 class Tree:
     """A binary decision tree in arrays; node 0 is the root.
 
-    A sample goes to `left` where ``x[feature] <= threshold``. A leaf has ``left == -1``, and its
-    `value` row is what the tree adds to the scores.
+    A sample goes to `left` where ``x[feature] <= threshold``, or, at the nodes that `sets` names,
+    where ``x[feature]`` is one of the whole numbers given there. What is missing (NaN) goes to the
+    left where `missing_left` says so. A leaf has ``left == -1``, and its `value` row is what the
+    tree adds to the scores.
     """
 
     left: NDArray[np.intp]
@@ -233,11 +235,19 @@ class Tree:
     feature: NDArray[np.intp]
     threshold: Floats
     value: Floats
+    missing_left: NDArray[np.bool_] | None = None
+    sets: Mapping[int, NDArray[np.intp]] = field(default_factory=dict)
 
     @property
     def is_leaf(self) -> NDArray[np.bool_]:
         """Mask of the leaves."""
         return self.left < 0
+
+    @property
+    def sends_missing_left(self) -> NDArray[np.bool_]:
+        """Mask of the nodes at which NaN goes to the left."""
+        nowhere = np.zeros(len(self.left), dtype=bool)
+        return nowhere if self.missing_left is None else self.missing_left
 
     def leaves(self, x: Floats) -> NDArray[np.intp]:
         """Return the leaf that each row of `x` reaches."""
@@ -245,10 +255,17 @@ class Tree:
         rows = np.flatnonzero(~self.is_leaf[node])
         while rows.size:
             at = node[rows]
-            goes_left = x[rows, self.feature[at]] <= self.threshold[at]
+            goes_left = self._goes_left(at, x[rows, self.feature[at]])
             node[rows] = np.where(goes_left, self.left[at], self.right[at])
             rows = rows[~self.is_leaf[node[rows]]]
         return node
+
+    def _goes_left(self, node: NDArray[np.intp], x: Floats) -> NDArray[np.bool_]:
+        goes_left = x <= self.threshold[node]
+        for here, members in self.sets.items():
+            rows = node == here
+            goes_left[rows] = np.isin(x[rows], members)
+        return np.where(np.isnan(x), self.sends_missing_left[node], goes_left)
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.ensemble import (
     AdaBoostClassifier,
@@ -24,7 +25,7 @@ from sklearn.ensemble import (
 )
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
-from tinyml.base import boosting_start, histogram_start, histogram_trees
+from tinyml.base import boosting_start, histogram_columns, histogram_start, histogram_trees
 from tinyml.codegen.graph import Floats, Forest, Graph, Node, Tree
 from tinyml.codegen.lower import lower
 
@@ -54,8 +55,6 @@ def in_column(tree: Tree, k: int, n_outputs: int) -> Tree:
 def _tree(estimator: Any, scale: float = 1.0) -> Tree:
     """Copy scikit-learn's arrays; `value` holds the classes of one target, or several targets."""
     t = estimator.tree_
-    if not np.isfinite(t.threshold).all():
-        raise TypeError(f"{type(estimator).__name__} fitted on missing values cannot be compiled.")
     value = t.value[:, 0, :] if t.value.shape[1] == 1 else t.value[:, :, 0]
     return Tree(
         left=t.children_left,
@@ -63,6 +62,7 @@ def _tree(estimator: Any, scale: float = 1.0) -> Tree:
         feature=t.feature,
         threshold=t.threshold,
         value=value * scale,
+        missing_left=t.missing_go_to_left.astype(bool),
     )
 
 
@@ -223,24 +223,49 @@ def _(model: HistGradientBoostingRegressor, g: Graph, x: Node) -> Node:
 
 
 def _histogram_boosting(model: Any, x: Node) -> Forest:
-    if model.is_categorical_ is not None:
-        raise TypeError(
-            f"{type(model).__name__} fitted on categorical features cannot be compiled."
-        )
-    n_outputs = model.n_trees_per_iteration_
+    n_outputs, columns = model.n_trees_per_iteration_, histogram_columns(model)
     trees = [
-        in_column(_histogram_tree(nodes), k, n_outputs)
+        in_column(_histogram_tree(predictor, columns), k, n_outputs)
         for iteration in histogram_trees(model)
-        for k, nodes in enumerate(iteration)
+        for k, predictor in enumerate(iteration)
     ]
     return sum_of_trees(x, trees, histogram_start(model), np.float64)
 
 
-def _histogram_tree(nodes: Any) -> Tree:
+def _histogram_tree(predictor: Any, columns: list[tuple[int, Floats | None]]) -> Tree:
+    """Copy the nodes of a tree, which read numbered columns and codes of categories."""
+    nodes = predictor.nodes
     is_leaf = nodes["is_leaf"].astype(bool)
     left, right = (np.where(is_leaf, -1, nodes[side].astype(np.intp)) for side in ("left", "right"))
     feature = np.where(is_leaf, 0, nodes["feature_idx"])
-    return Tree(left, right, feature, nodes["num_threshold"], nodes["value"][:, None])
+    missing_left = nodes["missing_go_to_left"].astype(bool) & ~is_leaf
+    sets = {}
+    for node in np.flatnonzero(nodes["is_categorical"].astype(bool) & ~is_leaf):
+        known = columns[feature[node]][1]
+        assert known is not None
+        bits = predictor.raw_left_cat_bitsets[nodes["bitset_idx"][node]]
+        goes_left = members(bits)[: len(known)]
+        goes_left = np.pad(goes_left, (0, len(known) - len(goes_left)))
+        if missing_left[node]:  # and with it what is unknown: only what is known goes apart
+            left[node], right[node] = right[node], left[node]
+            goes_left = ~goes_left
+        sets[int(node)] = known[goes_left]
+    categorical = np.isin(np.arange(len(nodes)), list(sets))
+    return Tree(
+        left,
+        right,
+        np.array([column for column, _ in columns])[feature],
+        nodes["num_threshold"],
+        nodes["value"][:, None],
+        missing_left & ~categorical,
+        sets,
+    )
+
+
+def members(words: Any) -> NDArray[np.bool_]:
+    """Unpack a set of small numbers from words of 32 bits, the lowest bit first."""
+    words = np.ascontiguousarray(words, dtype="<u4")
+    return np.unpackbits(words.view(np.uint8), bitorder="little").astype(bool)
 
 
 # Outliers -----------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import numpy as np
 
 from tinyml.codegen.boosted import Boosted, Objective, objective_of
 from tinyml.codegen.graph import Floats, Tree
+from tinyml.codegen.lower_trees import members
 
 _OBJECTIVES = {
     "binary": Objective(True, "expit"),
@@ -20,7 +21,8 @@ _OBJECTIVES = {
     "regression": Objective(),
     "regression_l1": Objective(),
 }
-_IS_CATEGORICAL, _MISSING = 1, 12  # bits of a decision type
+_IS_CATEGORICAL, _DEFAULT_LEFT, _MISSING = 1, 2, 12  # bits of a decision type
+_ZERO_IS_MISSING, _NAN_IS_MISSING = 4, 8
 
 Fields = dict[str, str]
 
@@ -86,7 +88,8 @@ def _tree(fields: Fields, scale: float) -> Tree:
         raise TypeError("LightGBM's trees with linear leaves cannot be compiled.")
     value = scale * _numbers(fields, "leaf_value", np.float64)
     n_splits = len(value) - 1
-    _check_splits(_numbers(fields, "decision_type", np.int64)[:n_splits])
+    decision = _numbers(fields, "decision_type", np.int64)[:n_splits]
+    threshold = _numbers(fields, "threshold", np.float64)[:n_splits]
     leaves = np.zeros(len(value))
     left, right = (
         np.where(child < 0, n_splits - 1 - child, child)
@@ -96,16 +99,32 @@ def _tree(fields: Fields, scale: float) -> Tree:
         left=np.append(left[:n_splits], leaves - 1).astype(np.intp),
         right=np.append(right[:n_splits], leaves - 1).astype(np.intp),
         feature=np.append(_numbers(fields, "split_feature", np.intp), leaves).astype(np.intp),
-        threshold=np.append(_numbers(fields, "threshold", np.float64), leaves),
+        threshold=np.append(threshold, leaves),
         value=np.append(np.zeros(n_splits), value)[:, None],
+        missing_left=np.append(_missing_left(decision, threshold), leaves).astype(bool),
+        sets=_sets(fields, decision, threshold),
     )
 
 
-def _check_splits(decision: Any) -> None:
-    if np.any(decision & _IS_CATEGORICAL):
-        raise TypeError("LightGBM's splits of categories cannot be compiled.")
-    if np.any(decision & _MISSING):
-        raise TypeError("A model of LightGBM fitted on missing values cannot be compiled.")
+def _missing_left(decision: Any, threshold: Floats) -> Any:
+    """Say where NaN goes to the left: by a default, or as 0 does; never at categories."""
+    kind = decision & _MISSING
+    is_categorical = (decision & _IS_CATEGORICAL) > 0
+    if np.any((kind == _ZERO_IS_MISSING) & ~is_categorical):
+        raise TypeError("A model of LightGBM with zero_as_missing cannot be compiled.")
+    by_default = (decision & _DEFAULT_LEFT) > 0
+    return np.where(kind == _NAN_IS_MISSING, by_default, threshold >= 0) & ~is_categorical
+
+
+def _sets(fields: Fields, decision: Any, threshold: Floats) -> dict[int, Any]:
+    """Return the categories that go to the left; the threshold is the number of their piece."""
+    sets = {}
+    for node in np.flatnonzero(decision & _IS_CATEGORICAL):
+        bounds = _numbers(fields, "cat_boundaries", np.intp)
+        first, end = bounds[int(threshold[node]) :][:2]
+        words = _numbers(fields, "cat_threshold", np.int64)[first:end]
+        sets[int(node)] = np.flatnonzero(members(words))
+    return sets
 
 
 def _numbers(fields: Fields, name: str, dtype: Any) -> Floats:

@@ -88,8 +88,6 @@ def _trees_and_weights(booster: dict[str, Any]) -> tuple[dict[str, Any], Floats]
 def _tree(tree: dict[str, Any], weight: float) -> Tree:
     if int(tree["tree_param"].get("size_leaf_vector", 1)) > 1:
         raise TypeError("XGBoost's trees with several targets each cannot be compiled.")
-    if np.any(as_numbers(tree.get("split_type", []), np.int64)):
-        raise TypeError("XGBoost's splits of categories cannot be compiled.")
     left, right, feature = (
         as_numbers(tree[key], np.intp)
         for key in ("left_children", "right_children", "split_indices")
@@ -98,13 +96,29 @@ def _tree(tree: dict[str, Any], weight: float) -> Tree:
     kept = _reachable(left, right)
     number = np.cumsum(kept) - 1
     is_leaf = left[kept] < 0
+    sets = {int(number[node]): members for node, members in _sets(tree).items() if kept[node]}
+    has_set = np.isin(np.arange(len(is_leaf)), list(sets))
+    default_left = as_numbers(tree["default_left"], np.intp)[kept] > 0
+    first, second = (np.where(is_leaf, -1, number[side[kept]]) for side in (left, right))
     return Tree(
-        left=np.where(is_leaf, -1, number[left[kept]]),
-        right=np.where(is_leaf, -1, number[right[kept]]),
+        left=np.where(has_set, second, first),  # categories of a set go to the right there
+        right=np.where(has_set, first, second),
         feature=np.where(is_leaf, 0, feature[kept]),
         threshold=np.nextafter(condition[kept], np.float32(-np.inf)).astype(np.float64),
         value=condition[kept].astype(np.float64)[:, None] * weight,
+        missing_left=(default_left ^ has_set) & ~is_leaf,
+        sets=sets,
     )
+
+
+def _sets(tree: dict[str, Any]) -> dict[int, Any]:
+    """Return the categories of each node that splits by them."""
+    nodes, starts, sizes, members = (
+        as_numbers(tree.get(key, []), np.intp)
+        for key in ("categories_nodes", "categories_segments", "categories_sizes", "categories")
+    )
+    pieces = zip(nodes.tolist(), starts, sizes, strict=True)
+    return {node: members[start : start + size] for node, start, size in pieces}
 
 
 def _reachable(left: Any, right: Any) -> Any:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
+_MOST_SUMS = 2**26  # half a gigabyte
 _ROUNDING = 1e-9
 
 
@@ -72,7 +73,17 @@ def _cuts(values, max_bins, whole):
 
 
 def grown_tree(
-    bins, weight, slope, curvature, max_leaves, min_rows, ridge, tests, features, prices
+    bins,
+    weight,
+    slope,
+    curvature,
+    max_leaves,
+    min_rows,
+    ridge,
+    tests,
+    features,
+    prices,
+    most_sums=_MOST_SUMS,
 ):
     """Grow one tree, the best split of all leaves first.
 
@@ -95,33 +106,51 @@ def grown_tree(
         The same of features.
     prices : (float, float)
         Of a new threshold, and of a new feature.
+    most_sums : int, optional
+        Of histograms that are kept; where there are more, rows are summed again.
 
     Returns
     -------
     Grown
     """
     rows, start, _ = bins
-    parts = max_leaves, float(min_rows), ridge, tests, features, *map(float, prices)
+    parts = max_leaves, float(min_rows), ridge, tests, features, *map(float, prices), most_sums
     return Grown(*_grow(rows, start, weight, slope, curvature, *parts))
 
 
 @njit(cache=True)
 def _grow(
-    rows, start, weight, slope, curvature, max_leaves, min_rows, ridge, tests, features, p_t, p_f
+    rows,
+    start,
+    weight,
+    slope,
+    curvature,
+    max_leaves,
+    min_rows,
+    ridge,
+    tests,
+    features,
+    p_t,
+    p_f,
+    most_sums,
 ):
     n_nodes = 2 * max_leaves - 1
     left, right = np.full(n_nodes, -1, dtype=np.int32), np.full(n_nodes, -1, dtype=np.int32)
     feature, bin_ = np.zeros(n_nodes, dtype=np.int32), np.zeros(n_nodes, dtype=np.int64)
     begin, end = np.zeros(n_nodes, dtype=np.int64), np.zeros(n_nodes, dtype=np.int64)
     gain, worth = np.zeros(n_nodes), np.zeros(n_nodes)
-    slot = np.zeros(n_nodes, dtype=np.int64)  # of a leaf's histogram
     order, room = np.arange(len(rows)), np.empty(len(rows), dtype=np.int64)
-    sums = np.zeros((max_leaves, start[-1], slope.shape[1], 2))
-    counts = np.zeros((max_leaves, start[-1]))
+    n_slots = max(1, min(max_leaves, most_sums // (2 * start[-1] * slope.shape[1])))
+    sums = np.zeros((n_slots + 1, start[-1], slope.shape[1], 2))  # the last one is for a while
+    counts = np.zeros((n_slots + 1, start[-1]))
+    slot = np.full(n_nodes, n_slots, dtype=np.int64)  # of a leaf's histogram; the last: nowhere
+    free, n_free = np.arange(n_slots), n_slots - 1
+    slot[0] = free[n_free]
     end[0] = len(rows)
-    _fill(rows, start, order, weight, slope, curvature, sums[0], counts[0])
+    parts = rows, start, weight, slope, curvature
     prices = start, min_rows, ridge, tests, features, p_t, p_f
-    worth[0], gain[0], feature[0], bin_[0] = _best_split(sums[0], counts[0], *prices)
+    _fill(parts, order, sums[slot[0]], counts[slot[0]])
+    worth[0], gain[0], feature[0], bin_[0] = _best_split(sums[slot[0]], counts[slot[0]], *prices)
     n, n_leaves = 1, 1
     while n_leaves < max_leaves:
         v = worth[:n].argmax()
@@ -133,23 +162,34 @@ def _grow(
         middle = _part(rows[:, feature[v]], edge, order, begin[v], end[v], room)
         begin[n], end[n], begin[n + 1], end[n + 1] = begin[v], middle, middle, end[v]
         small = n if middle - begin[v] <= end[v] - middle else n + 1
-        large = 2 * n + 1 - small
-        slot[small], slot[large] = n_leaves, slot[v]
-        a, b = slot[small], slot[large]
-        inside = order[begin[small] : end[small]]
-        _fill(rows, start, inside, weight, slope, curvature, sums[a], counts[a])
-        sums[b] -= sums[a]
-        counts[b] -= counts[a]
-        for c in (n, n + 1):
-            found = _best_split(sums[slot[c]], counts[slot[c]], *prices)
-            worth[c], gain[c], feature[c], bin_[c] = found
+        whole = slot[v]
+        for c in (small, 2 * n + 1 - small):
+            if c != small and whole < n_slots:  # what the smaller side has left
+                slot[c] = whole
+            else:
+                if n_free > 0:
+                    n_free -= 1
+                    slot[c] = free[n_free]
+                s = slot[c]
+                _fill(parts, order[begin[c] : end[c]], sums[s], counts[s])
+                if whole < n_slots:
+                    sums[whole] -= sums[s]
+                    counts[whole] -= counts[s]
+            s = slot[c]
+            worth[c], gain[c], feature[c], bin_[c] = _best_split(sums[s], counts[s], *prices)
+            if worth[c] <= 0.0 and s < n_slots:
+                free[n_free], slot[c] = s, n_slots
+                n_free += 1
         n, n_leaves = n + 2, n_leaves + 1
     return left[:n], right[:n], feature[:n], bin_[:n], gain[:n], begin[:n], end[:n], order
 
 
 @njit(cache=True)
-def _fill(rows, start, order, weight, slope, curvature, sums, counts):
+def _fill(parts, order, sums, counts):
     """Sum slopes and curvatures of some rows by the bins of every feature."""
+    rows, start, weight, slope, curvature = parts
+    sums[:] = 0.0
+    counts[:] = 0.0
     for i in order:
         for f in range(rows.shape[1]):
             b = start[f] + rows[i, f]

@@ -124,7 +124,12 @@ class Trees:
 
     @classmethod
     def from_node(cls, forest: Forest) -> Trees:
-        """Return the trees of a node of the graph, in depth-first order."""
+        """Return the trees of a node of the graph, in depth-first order.
+
+        Where missing values go is forgotten.
+        """
+        if any(tree.sets for tree in forest.trees):
+            raise TypeError("Forests that split by sets of categories cannot be compressed.")
         parts = [(t.left, t.right, t.feature, t.threshold, t.value) for t in forest.trees]
         return joined([preorder(*part) for part in parts], forest.precision)
 

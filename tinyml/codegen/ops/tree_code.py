@@ -57,8 +57,14 @@ class TreeCode(TreeWalk):
         n_trees, wide = len(self.trees), ctype_bytes(self.x.type.ctype) - 1
         rows = None if self._masked is None else self._masked.sizes
         add = _pairs_bytes(n_trees) if rows is None else _masks_bytes(rows, n_trees)
+        interval = 2 * (4 + 2 * wide)
         split = (6 if self.n_splits <= _NEAR * n_trees else 9) + 4 * wide
-        code = self.n_splits * split + self._leaf_bytes(self._leaf_ctype) + add
+        code = (
+            self.n_splits * split
+            + self.n_intervals * interval
+            + self._leaf_bytes(self._leaf_ctype)
+            + add
+        )
         return code + sum(table.nbytes for table in self.tables().values())
 
     @property
@@ -106,13 +112,9 @@ class TreeCode(TreeWalk):
         """Nest the shallower side, so that nesting grows with the logarithm of the tree's size."""
         while not tree.is_leaf[node]:
             left, right = int(tree.left[node]), int(tree.right[node])
-            test, inner, node = (
-                f"x[{tree.feature[node]}] <= {c_int(int(tree.threshold[node]))}",
-                left,
-                right,
-            )
-            if height[left] > height[right]:
-                test, inner, node = test.replace("<=", ">"), right, left
+            is_deeper = height[left] > height[right]
+            test = _test(tree, node, to_right=bool(is_deeper))
+            inner, node = (right, left) if is_deeper else (left, right)
             with c.block(f"if ({test})"):
                 self._branch(c, tree, height, leaves, inner)
         c.line(f"return {c_int(int(leaves[node]))};")
@@ -169,6 +171,20 @@ class TreeCode(TreeWalk):
                 c.line("*row++ = p; /* the next group is behind it */")
             for k, local in enumerate(sums):
                 c.line(f"sum[{k}] = {local};")
+
+
+def _test(tree: IntTree, node: int, *, to_right: bool) -> str:
+    """Return the condition under which a row goes to the left, or to the right."""
+    x, intervals = f"x[{tree.feature[node]}]", tree.intervals.get(node)
+    if intervals is None:
+        return f"{x} {'>' if to_right else '<='} {c_int(int(tree.threshold[node]))}"
+    inside = " || ".join(
+        f"{x} == {c_int(first)}"
+        if first == last
+        else f"({x} >= {c_int(first)} && {x} <= {c_int(last)})"
+        for first, last in intervals
+    )
+    return f"!({inside})" if to_right else inside
 
 
 def _behind(pointer: str, n: int) -> str:

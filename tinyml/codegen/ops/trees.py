@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -32,13 +33,18 @@ from tinyml.codegen.storage import (
 
 @dataclass(frozen=True, eq=False)
 class IntTree:
-    """A tree on raw integers: left where ``x[feature] <= threshold``; `leaf` where `left` is -1."""
+    """A tree on raw integers: left where ``x[feature] <= threshold``; `leaf` where `left` is -1.
+
+    At the nodes that `intervals` names, left where x[feature] lies in one of the intervals given
+    there, first and last included.
+    """
 
     left: IntArray
     right: IntArray
     feature: IntArray
     threshold: IntArray
     leaf: IntArray
+    intervals: Mapping[int, tuple[tuple[int, int], ...]] = field(default_factory=dict)
 
     @property
     def is_leaf(self) -> NDArray[np.bool_]:
@@ -51,10 +57,18 @@ class IntTree:
         rows = np.flatnonzero(self.left[node] >= 0)
         while rows.size:
             at = node[rows]
-            goes_left = x[rows, self.feature[at]] <= self.threshold[at]
+            goes_left = self._goes_left(at, x[rows, self.feature[at]])
             node[rows] = np.where(goes_left, self.left[at], self.right[at])
             rows = rows[self.left[node[rows]] >= 0]
         return self.leaf[node]
+
+    def _goes_left(self, node: IntArray, x: IntArray) -> NDArray[np.bool_]:
+        goes_left: NDArray[np.bool_] = x <= self.threshold[node]
+        for here, intervals in self.intervals.items():
+            rows = node == here
+            inside = [(x[rows] >= first) & (x[rows] <= last) for first, last in intervals]
+            goes_left[rows] = np.any(inside, axis=0)
+        return goes_left
 
     def depths(self) -> IntArray:
         """Return the height of the subtree under every node."""
@@ -164,6 +178,11 @@ class _TreeWalk(Op):
         """Leaves of all trees."""
         return self.n_splits + len(self.trees)
 
+    @property
+    def n_intervals(self) -> int:
+        """Intervals that splits ask for."""
+        return sum(len(i) for tree in self.trees for i in tree.intervals.values())
+
     def row_tables(self) -> dict[str, Table]:
         """Return the tables of rows of values, by the number of the row."""
         row, output = np.nonzero(self.values)
@@ -189,7 +208,8 @@ class _TreeWalk(Op):
     def table_bytes(self) -> int:
         """Bytes of the packed tables; what is printed as code counts as these."""
         offset = 0 if self._is_single else sum(t.nbytes for t in self.offset_table().values())
-        parts = self.split_tables.nbytes, self.leaf_tables.nbytes, offset, self._n_counts
+        intervals = 2 * self.n_intervals * ctype_bytes(self.x.type.ctype)
+        parts = self.split_tables.nbytes, intervals, self.leaf_tables.nbytes, offset, self._n_counts
         return shape_bytes(self.n_splits, len(self.trees)) + sum(parts)
 
     @property
