@@ -12,7 +12,7 @@ import numpy as np
 from hypothesis import assume
 from hypothesis import strategies as st
 
-from tinyml.codegen.fixed import Fixed
+from tinyml.codegen.fixed import Fixed, ctype_range
 from tinyml.codegen.graph import Graph
 from tinyml.codegen.ops import (
     Add,
@@ -260,6 +260,21 @@ def trees(draw, x, n_values):
 
 
 @st.composite
+def intervals(draw, x, tree):
+    """Let some splits ask for intervals instead of a threshold: single numbers, and the lowest."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**16)))
+    lo, hi = ctype_range(x.type.ctype)
+    found = {}
+    for node in np.flatnonzero(~tree.is_leaf & (rng.random(len(tree.left)) < 0.7)):
+        ends = np.unique(rng.integers(lo, hi, 2 * rng.integers(1, 4), endpoint=True))
+        ends = ends if len(ends) % 2 == 0 else np.append(ends, ends[-1])
+        pairs = tuple((int(a), int(b)) for a, b in ends.reshape(-1, 2))
+        if pairs != ((lo, hi),):  # no split at all
+            found[int(node)] = pairs
+    return found
+
+
+@st.composite
 def tree_walks(draw, kind, x):
     n_values, n_outputs = draw(st.sampled_from([1, 2, 30, 300])), draw(SIZES)
     n_trees = draw(st.integers(1, 4))
@@ -267,6 +282,8 @@ def tree_walks(draw, kind, x):
     lowest = draw(st.sampled_from([0, -top]))
     offset = draw(st.one_of(st.just(np.zeros(n_outputs, int)), integers(n_outputs, -top, top)))
     chosen = [draw(trees(x, n_values)) for _ in range(n_trees)]
+    if kind is TreeCode and draw(st.booleans()):
+        chosen = [replace(tree, intervals=draw(intervals(x, tree))) for tree in chosen]
     if draw(st.booleans()):  # each tree adds to one output
         numbers = draw(integers((n_values, 1), lowest, top))
         values = np.kron(np.eye(n_outputs, dtype=int), numbers)

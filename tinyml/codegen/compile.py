@@ -53,7 +53,8 @@ def compile(
     X : array-like of shape (n_samples, n_features)
         Representative rows, usually those the model was fitted on. Ranges come from four fifths of
         them; every fifth row is kept out and decides what ``bits="auto"`` widens. Sequences may
-        have the shape (n_samples, n_steps, n_channels).
+        have the shape (n_samples, n_steps, n_channels). Trees take NaN for missing in the features
+        in which these rows have some, and for the lowest value elsewhere.
     bits : {"auto", 8, 16}
         Width of weights and activations, at most. ``"auto"`` starts at 8 and widens what costs
         agreement with the float model.

@@ -163,6 +163,7 @@ def _contract(program: Program, name: str) -> str:
         *_streaming(program, name),
         "",
         *_units(program),
+        *_gaps(program),
     ]
     return "\n   ".join(lines).replace("\n   \n", "\n\n") + " */\n"
 
@@ -191,6 +192,13 @@ def _streaming(program: Program, name: str) -> list[str]:
 def _has_many(program: Program) -> bool:
     """Whether the scores are several targets, each in a unit of its own."""
     return program.head == "identity" and program.n_outputs > 1
+
+
+def _gaps(program: Program) -> list[str]:
+    """Say what a missing feature is, where trees were taught what to do without it."""
+    if program.input.missing is None or program.recurrence is not None:
+        return []
+    return ["", f"A feature that is {program.input.missing} is missing (NaN)."]
 
 
 def _units(program: Program) -> list[str]:

@@ -229,7 +229,9 @@ class Narrow(Elementwise):
     def _before_rounding(self, lo: Exponent, hi: Exponent) -> tuple[int, int]:
         """Return the range of what is shifted to the right, for x in [`lo`, `hi`]."""
         half = (1 << self._right) >> 1
-        factor = self._factor.astype(object)  # 64 bits may not hold what is to be refused
+        lo, hi, factor = (  # 64 bits may not hold what is to be refused
+            np.asarray(a).astype(object) for a in (lo, hi, self._factor)
+        )
         return int(np.min(lo * factor)), int(np.max(hi * factor)) + half
 
     def _fits(self, lo: Exponent, hi: Exponent) -> bool:

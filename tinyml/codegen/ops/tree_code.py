@@ -6,7 +6,7 @@ from functools import cached_property
 
 import numpy as np
 
-from tinyml.codegen.fixed import IntArray, ctype_bytes, index_ctype, storage_ctype
+from tinyml.codegen.fixed import IntArray, ctype_bytes, ctype_range, index_ctype, storage_ctype
 from tinyml.codegen.ops.base import Code, Store, Table
 from tinyml.codegen.ops.elementwise import c_int
 from tinyml.codegen.ops.tree_rows import MaskedRows
@@ -113,7 +113,7 @@ class TreeCode(TreeWalk):
         while not tree.is_leaf[node]:
             left, right = int(tree.left[node]), int(tree.right[node])
             is_deeper = height[left] > height[right]
-            test = _test(tree, node, to_right=bool(is_deeper))
+            test = _test(tree, node, self.x.type.ctype, to_right=bool(is_deeper))
             inner, node = (right, left) if is_deeper else (left, right)
             with c.block(f"if ({test})"):
                 self._branch(c, tree, height, leaves, inner)
@@ -173,18 +173,22 @@ class TreeCode(TreeWalk):
                 c.line(f"sum[{k}] = {local};")
 
 
-def _test(tree: IntTree, node: int, *, to_right: bool) -> str:
+def _test(tree: IntTree, node: int, x_ctype: str, *, to_right: bool) -> str:
     """Return the condition under which a row goes to the left, or to the right."""
     x, intervals = f"x[{tree.feature[node]}]", tree.intervals.get(node)
     if intervals is None:
         return f"{x} {'>' if to_right else '<='} {c_int(int(tree.threshold[node]))}"
-    inside = " || ".join(
-        f"{x} == {c_int(first)}"
-        if first == last
-        else f"({x} >= {c_int(first)} && {x} <= {c_int(last)})"
-        for first, last in intervals
-    )
+    tests = [_inside(x, a, b, *ctype_range(x_ctype)) for a, b in intervals]
+    inside = tests[0] if len(tests) == 1 else " || ".join(f"({test})" for test in tests)
     return f"!({inside})" if to_right else inside
+
+
+def _inside(x: str, first: int, last: int, lo: int, hi: int) -> str:
+    """Compare with both ends; compilers complain of comparisons that are always true."""
+    if first == last:
+        return f"{x} == {c_int(first)}"
+    above, below = f"{x} >= {c_int(first)}", f"{x} <= {c_int(last)}"
+    return " && ".join([above] * (first > lo) + [below] * (last < hi))
 
 
 def _behind(pointer: str, n: int) -> str:
