@@ -16,7 +16,7 @@ from ._trained import TrainedClassifier, TrainedRegressor
 
 _FREE_SWEEPS, _FREE_RATE = 10, 0.1
 _ROUNDS = 6
-_NEARLY_FULL = 0.95
+_NEARLY_FULL, _TRIES = 0.95, 3
 _MANY_LEAVES = 1000
 _FEWEST_CODE_BITS, _MOST_CODE_BITS = 4, 7
 _TABLE_SHARE, _BYTES_OF_A_LEAF = 0.3, 2.1  # a leaf with its split
@@ -82,12 +82,18 @@ class CompactForest(BaseEstimator):
     def _spend(self, max_bytes, fit_within):
         """Fit within `max_bytes`; where rows of values took less than they might have, again."""
         fit_within(max_bytes)
-        if self.n_model_bytes_ > _NEARLY_FULL * max_bytes:
-            return self
-        first = vars(self).copy()
-        fit_within(2 * max_bytes - self.n_model_bytes_)
-        if self.n_model_bytes_ > max_bytes:
-            self.__dict__.update(first)
+        low, high = max_bytes, None  # bounds that led to too little and to too much
+        for _ in range(_TRIES):
+            if self.n_model_bytes_ > _NEARLY_FULL * max_bytes:
+                break
+            best = vars(self).copy()
+            bound = low + max_bytes - self.n_model_bytes_ if high is None else (low + high) // 2
+            fit_within(bound)
+            if self.n_model_bytes_ <= max_bytes:
+                low = bound
+            else:
+                high = bound
+                self.__dict__.update(best)
         return self
 
     @property
