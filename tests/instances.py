@@ -410,7 +410,7 @@ def _compact_forests() -> Iterator[tuple[str, BaseEstimator, str]]:
     yield "pruned_forest_depth", PrunedForestClassifier(method="depth", **unrefined), "cancer"
     yield "pruned_forest_levels", PrunedForestClassifier(method="levels", **unrefined), "digits"
     yield "pruned_forest_regressor", PrunedForestRegressor(**small), "diabetes"
-    levels = PrunedForestRegressor(method="levels", **unrefined)
+    levels = PrunedForestRegressor(method="levels", max_nodes=80, **SEED)
     yield "pruned_forest_levels_regressor", levels, "diabetes"
     yield "l1_forest", L1ForestClassifier(**small), "digits"
     yield "l1_forest_mixed", L1ForestClassifier(**unrefined), "mixed"

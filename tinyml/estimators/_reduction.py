@@ -24,8 +24,9 @@ _HALVINGS = 10  # of the size, until less is no longer tolerated
 class Reduction:
     """A forest to be compressed, and the rows that judge it.
 
-    A way to reduce it is asked with a function that says whether trees fit. It returns the most
-    that fits, and what their scores are to be added to; None if nothing does. Leaves that are not
+    A way to reduce it is asked with a function that says which share of the bounds trees take; up
+    to 1 they fit. It returns the most that fits, and what the scores are to be added to; None if
+    nothing does. Leaves that are not
     refitted afterwards say what they should.
     """
 
@@ -36,10 +37,10 @@ class Reduction:
     loss: str  # of the scores
     seed: int
 
-    @property
+    @cached_property
     def trees(self):
         """The forest as it was grown."""
-        return self.forest.trees
+        return self.forest.trees.with_gaps(self.X)
 
     @cached_property
     def width(self):
@@ -172,7 +173,7 @@ class ReducedForest(CompactForest):
         return self._spend(max_bytes, lambda n: self._finish(task, *self._reduced(task, n)))
 
     def _reduced(self, task, max_bytes):
-        found = self._reduce(task, partial(self._fits, task, max_bytes))
+        found = self._reduce(task, partial(self._share, task, max_bytes))
         if found is None:
             self._refuse_budget(self._least_bytes(task))
         return found
@@ -180,11 +181,13 @@ class ReducedForest(CompactForest):
     def _least_bytes(self, task):
         return self._expected_bytes(task, task.stumps.without_stumps()[0])
 
-    def _fits(self, task, max_bytes, trees):
+    def _share(self, task, max_bytes, trees):
+        """Return the larger share of nodes and bytes that trees take; up to 1 they fit."""
         trees, _ = trees.without_stumps()
-        if self.max_nodes is not None and trees.n_nodes > self.max_nodes:
-            return False
-        return max_bytes is None or self._expected_bytes(task, trees) <= max_bytes
+        of_nodes = 0.0 if self.max_nodes is None else trees.n_nodes / self.max_nodes
+        if max_bytes is None or of_nodes > 1:
+            return of_nodes
+        return max(of_nodes, self._expected_bytes(task, trees) / max_bytes)
 
     def _expected_bytes(self, task, trees):
         """Bytes of the tables, at most: leaves may not have their values yet."""

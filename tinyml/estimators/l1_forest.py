@@ -137,20 +137,20 @@ class _L1Forest(ReducedForest):
     def _reduction(self, *parts):
         return _Selection(*parts, self.n_penalties)
 
-    def _reduce(self, task, fits):
+    def _reduce(self, task, share):
         """Go along the path while it fits, at its end in smaller steps."""
         best = None
         numbers = range(self.n_penalties)
         for k in progress(numbers, type(self).__name__, verbose=self.verbose):
             found = task.solution(task.point(k))
-            if not fits(found[0]):
+            if share(found[0]) > 1:
                 break
             best = found
         else:
             k = self.n_penalties
         for model in task.between(k - 1) if 0 < k < self.n_penalties else ():
             found = task.solution(model)
-            if not fits(found[0]):
+            if share(found[0]) > 1:
                 break
             best = found
         self.path_ = self._path(task)

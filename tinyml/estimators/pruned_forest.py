@@ -59,8 +59,8 @@ class _PrunedForest(ReducedForest):
         n_features = parts[1].shape[1]
         return Pruning(*parts, costs=self.cost_weight * self._costs(n_features))
 
-    def _reduce(self, task, fits):
-        return METHODS[self.method](task, fits)
+    def _reduce(self, task, share):
+        return METHODS[self.method](task, share)
 
     def _default_forest(self):
         """Return the forest to grow: few trees where there is little room."""

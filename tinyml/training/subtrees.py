@@ -38,6 +38,7 @@ def without_idle_splits(trees: Trees, X: np.ndarray, weight: np.ndarray) -> Tree
         threshold=trees.threshold[kept],
         value=trees.value[kept],
         root=number[trees.root],
+        gap=None if trees.gap is None else trees.gap[kept],
     )
 
 

@@ -32,6 +32,9 @@ class Trees:
     root : ndarray of shape (n_trees,), int32
     precision : dtype, default=float32
         In which features are compared with thresholds.
+    gap : ndarray of shape (n_nodes, 2), optional
+        The largest value that goes left at each node and the smallest that goes right, among rows
+        that are known; see `with_gaps`.
     """
 
     left: np.ndarray
@@ -41,6 +44,7 @@ class Trees:
     value: np.ndarray
     root: np.ndarray
     precision: Any = np.float32
+    gap: np.ndarray | None = None
 
     @property
     def n_nodes(self):
@@ -81,6 +85,7 @@ class Trees:
             threshold=np.where(splits, self.threshold[kept], 0.0),
             value=self.value[kept],
             root=number[self.root],
+            gap=None if self.gap is None else self.gap[kept],
         )
 
     def without_stumps(self):
@@ -101,8 +106,15 @@ class Trees:
             threshold=self.threshold[kept],
             value=self.value[kept],
             root=number[self.root[~alone]],
+            gap=None if self.gap is None else self.gap[kept],
         )
         return rest, dropped
+
+    def with_gaps(self, X: np.ndarray) -> Trees:
+        """Find between which values of the rows each threshold lies, for all that is cut later."""
+        X = np.ascontiguousarray(X, dtype=self.precision)
+        tests = self.feature, self.threshold, self.root
+        return replace(self, gap=_gaps(X, self.left, self.right, *tests))
 
     def as_node(self, x: Node, offset: Any = 0.0) -> Forest:
         """Return the node of the graph that adds the leaves of these trees to `offset`."""
@@ -190,13 +202,12 @@ def share_thresholds(trees: Trees, X: np.ndarray) -> Trees:
     these intervals are found by the greedy rule; each is put in the middle of what they share, or
     on a whole number if all features are.
     """
-    X = np.ascontiguousarray(X, dtype=trees.precision)
-    lo, hi = _gaps(X, trees.left, trees.right, trees.feature, trees.threshold, trees.root)
+    gap = trees.with_gaps(X).gap if trees.gap is None else trees.gap
     threshold = trees.threshold.copy()
     splits = np.flatnonzero(~trees.is_leaf)
     for feature in np.unique(trees.feature[splits]):
         nodes = splits[trees.feature[splits] == feature]
-        threshold[nodes] = _stabbed(lo[nodes], hi[nodes], threshold[nodes])
+        threshold[nodes] = _stabbed(*gap[nodes].T, threshold[nodes])
     if np.array_equal(X, np.floor(X)):
         threshold = np.floor(threshold)
     return replace(trees, threshold=threshold)
@@ -235,20 +246,20 @@ def _groups(lo, hi):
 @njit(cache=True)
 def _gaps(X, left, right, feature, threshold, root):
     """Largest value that goes left at each node, and the smallest that goes right."""
-    lo = np.full(len(left), -np.inf)
-    hi = np.full(len(left), np.inf)
+    gap = np.empty((len(left), 2))
+    gap[:, 0], gap[:, 1] = -np.inf, np.inf
     for i in range(len(X)):
         for t in range(len(root)):
             node = root[t]
             while left[node] >= 0:
                 value = X[i, feature[node]]
                 if value <= threshold[node]:
-                    lo[node] = max(lo[node], value)
+                    gap[node, 0] = max(gap[node, 0], value)
                     node = left[node]
                 else:
-                    hi[node] = min(hi[node], value)
+                    gap[node, 1] = min(gap[node, 1], value)
                     node = right[node]
-    return lo, hi
+    return gap
 
 
 @njit(cache=True)
