@@ -19,6 +19,7 @@ from ..codegen.fixed import grid
 LOSSES = {"squared": 0, "logistic": 1, "softmax": 2}
 _LONGEST_STEP = 2.0  # of a log-odd, so that pure leaves do not run away
 _LEAST_MASS = 0.01  # of a leaf that no row reaches, when leaves are grouped
+_LEAST_ODDS, _MOST_ODDS, _EXTREME = 1e-100, 1e100, 200.0  # beyond, odds are set anew
 _MOST_ITERATIONS = 15  # of L-BFGS; the leaves choose anew after them
 
 
@@ -224,9 +225,10 @@ def _rounded(values, frac):
 def _free_sweep(leaves, target, weight, scores, value, loss, ridge, rate):
     """Let every tree take a Newton step; `scores` and `value` follow."""
     slope, curvature = np.zeros(value.shape), np.zeros(value.shape)
+    odds = _odds(scores, loss)
     for leaf in leaves:
         first, end = leaf.min(), leaf.max() + 1
-        _add_slopes(leaf, target, weight, scores, loss, slope, curvature)
+        _add_slopes(leaf, target, weight, scores, odds, loss, slope, curvature)
         for m in range(first, end):
             for k in range(value.shape[1]):
                 step = rate * (slope[m, k] - ridge * value[m, k]) / (curvature[m, k] + ridge)
@@ -234,7 +236,7 @@ def _free_sweep(leaves, target, weight, scores, value, loss, ridge, rate):
                     step = min(max(step, -_LONGEST_STEP), _LONGEST_STEP)
                 slope[m, k] = step
                 value[m, k] += step
-        _add(leaf, slope, scores)
+        _add(leaf, first, slope[first:end], scores, odds, loss)
         slope[first:end] = 0.0
         curvature[first:end] = 0.0
 
@@ -242,9 +244,10 @@ def _free_sweep(leaves, target, weight, scores, value, loss, ridge, rate):
 @njit(cache=True)
 def _choice_sweep(leaves, target, weight, scores, codes, code, loss, ridge, slope, curvature):
     """Let the leaves of every tree choose; `scores` and `code` follow."""
+    odds = _odds(scores, loss)
     for leaf in leaves:
         first, end = leaf.min(), leaf.max() + 1
-        _add_slopes(leaf, target, weight, scores, loss, slope, curvature)
+        _add_slopes(leaf, target, weight, scores, odds, loss, slope, curvature)
         for m in range(first, end):
             before = codes[code[m]]
             curvature[m] += ridge
@@ -255,7 +258,7 @@ def _choice_sweep(leaves, target, weight, scores, codes, code, loss, ridge, slop
                     slope[m, k] = before[k] + min(max(step, -_LONGEST_STEP), _LONGEST_STEP)
             code[m] = _nearest(slope[m], curvature[m], codes, loss == 2)
             slope[m] = codes[code[m]] - before
-        _add(leaf, slope, scores)
+        _add(leaf, first, slope[first:end], scores, odds, loss)
         slope[first:end] = 0.0
         curvature[first:end] = 0.0
 
@@ -278,31 +281,49 @@ def _nearest(wanted, curvature, codes, may_shift):
 
 
 @njit(cache=True)
-def _add_slopes(leaf, target, weight, scores, loss, slope, curvature):
+def _add_slopes(leaf, target, weight, scores, odds, loss, slope, curvature):
     """Add up, for each leaf of a tree, the negative gradient and the curvature of its rows."""
-    mean = np.empty(target.shape[1])
     for i in range(len(leaf)):
-        _expect(scores[i], mean, loss)
-        for k in range(len(mean)):
-            slope[leaf[i], k] += weight[i] * (target[i, k] - mean[k])
-            spread = mean[k] * (1.0 - mean[k]) if loss else 1.0
-            curvature[leaf[i], k] += weight[i] * spread
+        m, total = leaf[i], _total(odds[i], loss)
+        for k in range(target.shape[1]):
+            mean = odds[i, k] / total if loss else scores[i, k]
+            slope[m, k] += weight[i] * (target[i, k] - mean)
+            curvature[m, k] += weight[i] * (mean * (1.0 - mean) if loss else 1.0)
 
 
 @njit(cache=True)
-def _add(leaf, steps, scores):
+def _add(leaf, first, steps, scores, odds, loss):
+    """Add what the leaves from `first` on have gained; odds are multiplied by its exponential."""
+    factors = np.exp(steps) if loss else steps
     for i in range(len(leaf)):
+        m = leaf[i] - first
         for k in range(steps.shape[1]):
-            scores[i, k] += steps[leaf[i], k]
+            scores[i, k] += steps[m, k]
+        if loss:
+            for k in range(steps.shape[1]):
+                odds[i, k] *= factors[m, k]
+            if not _LEAST_ODDS < _total(odds[i], loss) < _MOST_ODDS:
+                _set_odds(scores[i], odds[i], loss)
 
 
 @njit(cache=True)
-def _expect(scores, mean, loss):
-    """Set `mean` to what the scores of a row predict."""
-    if loss == 0:
-        mean[:] = scores
-    elif loss == 1:
-        mean[0] = 1.0 / (1.0 + np.exp(-scores[0]))
-    else:
-        mean[:] = np.exp(scores - scores.max())
-        mean /= mean.sum()
+def _odds(scores, loss):
+    """Return exp(score), of several classes up to a factor of each row; of values the scores."""
+    odds = scores.copy()
+    if loss:
+        for i in range(len(scores)):
+            _set_odds(scores[i], odds[i], loss)
+    return odds
+
+
+@njit(cache=True)
+def _set_odds(scores, odds, loss):
+    highest = scores.max() if loss == 2 else 0.0
+    for k in range(len(scores)):
+        odds[k] = np.exp(min(max(scores[k] - highest, -_EXTREME), _EXTREME))
+
+
+@njit(cache=True)
+def _total(odds, loss):
+    """Return the sum of the odds of all classes; of two the first has 1."""
+    return odds.sum() + (1.0 if loss == 1 else 0.0)
