@@ -16,7 +16,8 @@ _FIRST_SPLITS, _PRECISION = 1000, 128  # where the search begins; to which part 
 _PRICES = 12  # tried between the whole forest and none of it
 _STEPS = 10  # of the subgradient, at each price
 _DEPTH_PENALTIES = np.geomspace(1e-7, 0.25, 20)  # of a node, in variances of the target
-_LEVEL_PENALTIES = np.geomspace(3e-6, 0.3, 16)
+_LEVEL_PENALTIES = np.geomspace(1e-8, 0.3, 24)
+_LEVEL_START, _STEP_BACK = 8, 3  # a first guess, and how far to go back while too much fits
 _FINER = 4  # penalties between two of these
 
 
@@ -103,7 +104,7 @@ class Pruning(Reduction):
         def solve(trees, penalties):
             return level_solutions(trees, self.X, target, self.weight, penalties, self.loss)
 
-        return _Path(solve, trees, _LEVEL_PENALTIES)
+        return _Path(solve, trees, _LEVEL_PENALTIES, _LEVEL_START)
 
     def levels(self, share):
         """Shrink subtrees level by level, some of them to nothing."""
@@ -111,21 +112,29 @@ class Pruning(Reduction):
 
 
 class _Path:
-    """Prunings for ascending penalties, done as far as they are asked for."""
+    """Prunings for ascending penalties, done as far as they are asked for.
 
-    def __init__(self, solve, trees, penalties):
-        self.solve, self.penalties = solve, penalties
-        self._ahead = solve(trees, penalties)
-        self._done = []
+    It begins at the penalty number `start`; where this is beyond what is wanted, further below.
+    """
+
+    def __init__(self, solve, trees, penalties, start=0):
+        self.solve, self.trees, self.penalties = solve, trees, penalties
+        self._begin(start)
+
+    def _begin(self, start):
+        self.start, self._done = start, []
+        self._ahead = self.solve(self.trees, self.penalties[start:])
 
     def __getitem__(self, k):
-        while len(self._done) <= k:
+        while len(self._done) <= k - self.start:
             self._done.append(next(self._ahead))
-        return self._done[k]
+        return self._done[k - self.start]
 
     def first(self, share):
         """Return the solution for the least penalty at which it fits; None if it never does."""
-        for k in range(len(self.penalties)):
+        while self.start and share(self[self.start][0]) <= 1:
+            self._begin(max(0, self.start - _STEP_BACK))
+        for k in range(self.start, len(self.penalties)):
             if share(self[k][0]) <= 1:
                 return self._between(k, share) if k else self[0]
         return None
