@@ -89,6 +89,8 @@ class CompactForest(BaseEstimator):
             best = vars(self).copy()
             bound = low + max_bytes - self.n_model_bytes_ if high is None else (low + high) // 2
             fit_within(bound)
+            if self.n_model_bytes_ == best["n_model_bytes_"]:  # there is no more to be had
+                break
             if self.n_model_bytes_ <= max_bytes:
                 low = bound
             else:
