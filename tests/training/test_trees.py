@@ -8,7 +8,7 @@ from instances import SEED, data
 from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 
 import tinyml
-from tinyml.codegen.graph import Graph
+from tinyml.codegen.graph import Forest, Graph, Input, Tree
 from tinyml.codegen.lower import lowered
 from tinyml.codegen.ops import TreeTable
 from tinyml.training import trees as module
@@ -120,3 +120,20 @@ def test_regressors_as_well():
     node = lowered(model, X.shape[1]).scores
     trees = Trees.from_node(node)
     np.testing.assert_allclose(trees.scores(X)[:, 0] + node.offset, model.predict(X))
+
+
+def test_splits_at_infinity_are_left_out():
+    """The root and a node below it part only what is missing."""
+    inf = np.inf
+    tree = Tree(
+        np.array([1, 3, -1, 5, -1, -1, -1]),
+        np.array([2, 4, -1, 6, -1, -1, -1]),
+        np.array([0, 1, 0, 0, 0, 0, 0]),
+        np.array([inf, 0.5, 0, inf, 0, 0, 0]),
+        np.arange(7.0)[:, None],
+    )
+    trees = Trees.from_node(Forest(Input(2), (tree,)))
+    assert trees.n_nodes == 3
+    X = np.array([[9.0, 0.0], [9.0, 1.0]])
+    np.testing.assert_array_equal(trees.scores(X)[:, 0], [5.0, 4.0])
+    np.testing.assert_array_equal(tree.value[tree.leaves(X), 0], [5.0, 4.0])

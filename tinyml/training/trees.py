@@ -138,12 +138,13 @@ class Trees:
     def from_node(cls, forest: Forest) -> Trees:
         """Return the trees of a node of the graph, in depth-first order.
 
-        Where missing values go is forgotten.
+        Where missing values go is forgotten, and splits that tell only these apart are left out.
         """
         if any(tree.sets for tree in forest.trees):
             raise TypeError("Forests that split by sets of categories cannot be compressed.")
         parts = [(t.left, t.right, t.feature, t.threshold, t.value) for t in forest.trees]
-        return joined([preorder(*part) for part in parts], forest.precision)
+        finite = [_without_infinite(*part) for part in parts]
+        return joined([preorder(*part) for part in finite], forest.precision)
 
     def n_bytes(self, threshold_bytes: int) -> int:
         """Bytes of the tables of these trees.
@@ -295,6 +296,20 @@ def _reached(left, right, root, is_leaf):
             kept[left[node]] = True
             kept[right[node]] = True
     return kept
+
+
+def _without_infinite(left, right, feature, threshold, value):
+    """Put in the place of a split at infinity the one child that all finite values go to."""
+    ends = np.isinf(threshold) & (left >= 0)
+    if not ends.any():
+        return left, right, feature, threshold, value
+    stand_in = np.where(ends, np.where(threshold > 0, left, right), np.arange(len(left)))
+    while np.any(stand_in[stand_in] != stand_in):
+        stand_in = stand_in[stand_in]
+    left, right = (np.where(side < 0, -1, stand_in[side]) for side in (left, right))
+    order = np.arange(len(left))
+    order[0] = stand_in[0]  # the root is the first node
+    return tuple(array[order] for array in (left, right, feature, threshold, value))
 
 
 def preorder(left, right, feature, threshold, value):
