@@ -9,7 +9,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
 
 import tinyml
-from tinyml.estimators import L1ForestClassifier, L1ForestRegressor
+from tinyml.estimators import L1ForestClassifier, L1ForestRegressor, PrunedForestClassifier
 
 
 def digits():
@@ -108,6 +108,19 @@ def test_impossible_bytes():
     X, _, y, _ = digits()
     with pytest.raises(ValueError, match="'max_bytes' parameter of L1ForestClassifier must be"):
         L1ForestClassifier(max_bytes=3, **SEED).fit(X, y)
+
+
+@pytest.mark.parametrize("cls", [L1ForestClassifier, PrunedForestClassifier])
+def test_two_rows_and_no_bound(cls):
+    X, y = data("iris")
+    model = cls(**SEED).fit(X[[0, 149]], y[[0, 149]])
+    assert model.n_model_bytes_ < 20
+
+
+def test_a_path_without_sizes():
+    X, y = data("iris")
+    with pytest.raises(ValueError, match="'max_bytes' parameter of path must hold a number"):
+        L1ForestClassifier().path(X, y, [])
 
 
 def test_what_is_no_forest():

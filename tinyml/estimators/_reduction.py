@@ -111,10 +111,10 @@ class ReducedForest(CompactForest):
         """
         rows = self._training_rows(X, y, sample_weight)
         with blas_single_thread():
-            max_bytes = self.max_bytes
+            task, max_bytes = self._task(*rows), self.max_bytes
             if max_bytes is None and self.max_nodes is None:
-                max_bytes = self._tolerated_bytes(*rows)
-            return self._compress(self._task(*rows), max_bytes)
+                max_bytes = max(self._tolerated_bytes(*rows), self._least_bytes(task))
+            return self._compress(task, max_bytes)
 
     def path(self, X, y, max_bytes, sample_weight=None):
         """Compress one forest to several sizes, which takes less than a fit for each.
@@ -136,6 +136,8 @@ class ReducedForest(CompactForest):
             A fitted one for each bound, in their order. All of them are cut from the forest that
             the largest bound grows.
         """
+        if not len(max_bytes):
+            raise ValueError("The 'max_bytes' parameter of path must hold a number. Got none.")
         model = clone(self).set_params(max_bytes=max(max_bytes))
         model._validate_params()
         rows = model._training_rows(X, y, sample_weight)
