@@ -66,15 +66,18 @@ def several_outputs(name):
     return name not in (*REGRESSION, "magic_gamma")
 
 
+SLOW = [(n, rate) for n in (8, 16, 31) for rate in (0.1, 0.2)]
+
+
 def boosting(setting, name, X, y, seed):
-    """The defaults; of one output also refitted leaves, and more and larger trees."""
-    settings = (
-        {},
-        {"refine": True, "ridge": 10.0},
-        {"max_leaf_nodes": 20, "learning_rate": 0.1, "n_codes": 32, "max_bins": 256},
-    )[setting]
-    sizes = SIZES[:4] if setting == 1 else SIZES  # refitting is for few leaves
-    return ours("CompactBoosting", settings, name, X, y, seed, sizes)
+    """The defaults; of one output also refitted leaves, and other sizes of trees and steps."""
+    if setting == 0:
+        return ours("CompactBoosting", {}, name, X, y, seed)
+    if setting == 1:  # for few leaves
+        return ours("CompactBoosting", {"refine": True, "ridge": 10.0}, name, X, y, seed, SIZES[:4])
+    n_leaves, rate = SLOW[setting - 2]
+    settings = {"max_leaf_nodes": n_leaves, "learning_rate": rate, "n_codes": 32, "max_bins": 128}
+    return ours("CompactBoosting", settings, name, X, y, seed)
 
 
 GROWN = ({}, {"n_estimators": 100}, {"n_estimators": 100, "max_leaf_nodes": 256})
@@ -226,7 +229,7 @@ def visit(node, nodes):
 
 
 METHODS = {  # the function and its number of settings
-    "boosting": (boosting, 3),
+    "boosting": (boosting, 2 + len(SLOW)),
     "cost-complexity": (partial(pruned, "cost-complexity"), 1),
     "budget": (partial(pruned, "budget"), 1),
     "depth": (partial(pruned, "depth"), 1),

@@ -149,6 +149,20 @@ def test_budget_pruning_solves_the_linear_programme(n_trees, depth, cost):
     assert primal == pytest.approx(optimum, rel=1e-3)  # the subgradient comes close, no more
 
 
+def splits_that_pay(curves, price):
+    """Return the splits that each tree keeps if one costs `price`, the fewest of the best."""
+    of_tree = map(curves.of_tree, range(len(curves.trees.root)))
+    return [int(np.argmin(c + price * np.arange(len(c)))) for c in of_tree]
+
+
+def test_a_total_keeps_what_pays_most():
+    trees, X, Y, weight = forest(4, 6)
+    curves = ErrorCurves(trees, node_errors(trees, X, Y, weight).error)
+    for price in np.geomspace(1e-4, 1, 30):
+        n_splits = splits_that_pay(curves, price)
+        np.testing.assert_array_equal(curves.with_total(sum(n_splits)), n_splits)
+
+
 def test_without_costs_it_is_cost_complexity():
     trees, X, Y, weight = forest(4, 6)
     error = node_errors(trees, X, Y, weight).error
@@ -156,11 +170,11 @@ def test_without_costs_it_is_cost_complexity():
     curves = ErrorCurves(trees, error)
     for price in (0.001, 0.01, 0.1):
         leaves, primal, dual = budget.solve(price)
-        n_splits = curves.n_splits(price)
+        n_splits = splits_that_pay(curves, price)
         wanted = sum(curves.of_tree(t)[n] + price * n for t, n in enumerate(n_splits))
         assert primal == pytest.approx(dual)
         assert primal == pytest.approx(wanted)
-        assert (~trees.cut(leaves).is_leaf).sum() == n_splits.sum()
+        assert (~trees.cut(leaves).is_leaf).sum() == sum(n_splits)
 
 
 def test_with_costs_trees_share_features():
@@ -184,4 +198,4 @@ def test_all_that_pays_is_reached():
     trees, X, Y, weight = forest(2, 4)
     curves = ErrorCurves(trees, node_errors(trees, X, Y, weight).error)
     assert curves.with_total(0).sum() == 0
-    assert curves.with_total(curves.most_splits).sum() == curves.n_splits(0.0).sum()
+    assert curves.with_total(curves.most_splits).sum() == sum(splits_that_pay(curves, 0.0))

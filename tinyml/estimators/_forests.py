@@ -15,8 +15,9 @@ from ..training.trees import Trees, threshold_bytes
 from ._trained import TrainedClassifier, TrainedRegressor
 
 _FREE_SWEEPS, _FREE_RATE = 10, 0.1
-_ROUNDS = 6
-_NEARLY_FULL, _TRIES = 0.95, 3
+_WARM_SWEEPS = 5  # where all leaves are new but something is known of them
+_ROUNDS, _FEWEST_ROUNDS = 6, 3
+_NEARLY_FULL, TRIES = 0.95, 4  # share of the bytes that is enough, and how often to try
 _MANY_LEAVES = 1000
 _FEWEST_CODE_BITS, _MOST_CODE_BITS = 4, 7
 _TABLE_SHARE, _BYTES_OF_A_LEAF = 0.3, 2.1  # a leaf with its split
@@ -79,11 +80,11 @@ class CompactForest(BaseEstimator):
         check_is_fitted(self)
         return self.trees_.scores(self._checked(X, reset=False)) + self.offset_
 
-    def _spend(self, max_bytes, fit_within):
+    def _spend(self, max_bytes, fit_within, n_tries=TRIES):
         """Fit within `max_bytes`; where rows of values took less than they might have, again."""
         fit_within(max_bytes)
         low, high = max_bytes, None  # bounds that led to too little and to too much
-        for _ in range(_TRIES):
+        for _ in range(n_tries - 1):
             if self.n_model_bytes_ > _NEARLY_FULL * max_bytes:
                 break
             best = vars(self).copy()
@@ -125,18 +126,28 @@ class CompactForest(BaseEstimator):
         """Bytes of these rows of values, at most."""
         return _table_bytes(self._codes_of(trees), self._n_outputs)
 
-    def _shared(self, regression, value, seed):
+    def _shared(self, regression, value, seed, n_rounds=_ROUNDS):
         """Fit leaves that share few rows of values; return trees and offset."""
         n_codes = self._codes_of(regression.trees)
         bits = CODE_BITS[self._n_outputs > 1]
         parts = {"n_entries": CODE_ENTRIES, "bits": bits, "rng": seed}
-        value, offset = regression.shared(value, n_codes, _ROUNDS, **parts)
+        value, offset = regression.shared(value, n_codes, n_rounds, **parts)
         return replace(regression.trees, value=value), offset
 
-    def _refitted(self, trees, X, target, weight, loss, seed):
-        """Refit the leaves, first freely, then with few rows; return trees and offset."""
-        regression = LeafRegression(trees, X, target, weight, loss, self._penalty)
-        return self._shared(regression, regression.free(_FREE_SWEEPS, _FREE_RATE), seed)
+    def _refitted(self, trees, X, target, weight, loss, seed, memory=None):
+        """Refit the leaves, first freely, then with few rows; return trees and offset.
+
+        What is remembered of leaves saves work.
+        """
+        rows = X, target, weight
+        regression = LeafRegression(trees, *rows, loss, self._penalty, memory=memory)
+        start, news = memory.recall(trees) if memory else (None, 1.0)
+        n_sweeps = _FREE_SWEEPS if start is None else int(np.ceil(_WARM_SWEEPS * news))
+        value = regression.free(n_sweeps, _FREE_RATE, start)
+        if memory:
+            memory.keep(regression, value)
+        n_rounds = max(_FEWEST_ROUNDS, int(np.ceil(_ROUNDS * news)))
+        return self._shared(regression, value, seed, n_rounds)
 
     def _refuse_budget(self, smallest):
         raise ValueError(

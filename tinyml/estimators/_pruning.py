@@ -1,7 +1,7 @@
 """Four ways to prune a forest, each for any number of bounds."""
 
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass, field, replace
+from functools import cache, cached_property
 
 import numpy as np
 
@@ -12,7 +12,8 @@ from ..training.pruning import ErrorCurves
 from ._reduction import Reduction
 
 _MOST_TOLLS = 4_000_000  # (tree, row, feature) triples that pay for features
-_FIRST_SPLITS, _PRECISION = 1000, 128  # where the search begins; to which part it goes
+_PRECISION = 128  # to which part of the splits a search goes
+_FULL, _AIM = 0.99, 0.995  # share of the bounds that is enough, and what to try for
 _PRICES = 12  # tried between the whole forest and none of it
 _STEPS = 10  # of the subgradient, at each price
 _DEPTH_PENALTIES = np.geomspace(1e-7, 0.25, 20)  # of a node, in variances of the target
@@ -26,6 +27,7 @@ class Pruning(Reduction):
     """A forest to be pruned, with what its features cost."""
 
     costs: np.ndarray
+    _tried: list = field(default_factory=list, init=False)  # numbers of splits
 
     # Masks of leaves ---------------------------------------------------------------------------
 
@@ -33,22 +35,27 @@ class Pruning(Reduction):
     def _curves(self):
         return ErrorCurves(self.trees, self.errors.error)
 
+    @cache
+    def _with_splits(self, n):
+        return self.masked(self._curves.is_leaf(self._curves.with_total(n)))
+
     def cost_complexity(self, share):
         """Keep the splits that lower the errors most, of every tree the best of that number."""
-        best, low, high = None, -1, self._curves.most_splits + 1
-        n = min(_FIRST_SPLITS, high - 1)
-        while high - low > 1 + max(low, 0) // _PRECISION:
-            tried = self.masked(self._curves.is_leaf(self._curves.with_total(n)))
-            taken = share(tried[0])
-            if taken <= 1:
-                best, low = tried, n
-            else:
-                high = n
-            # bytes grow about as splits do; where they do not, halving ends sooner
-            guess = int(n / max(taken, 1e-3))
-            inside = low + (high - low) // 8, high - (high - low) // 8
-            n = int(np.clip(np.clip(guess, *inside), low + 1, max(high - 1, low + 1)))
-        return best
+        low, high = 0, self._curves.most_splits
+        shares = {n: share(self._with_splits(n)[0]) for n in {low, high, *self._tried}}
+        if shares[low] > 1:
+            return None
+        while True:
+            low = max(n for n in shares if shares[n] <= 1)
+            high = min((n for n in shares if n > low), default=low)
+            if high - low <= 1 + low // _PRECISION or shares[low] >= _FULL:
+                return self._with_splits(low)
+            # bytes grow about as splits do; where they do not, the interval shrinks all the same
+            wanted = (_AIM - shares[low]) / (shares[high] - shares[low])
+            step = max((high - low) // 16, 1)
+            n = int(np.clip(low + wanted * (high - low), low + step, high - step))
+            self._tried.append(n)
+            shares[n] = share(self._with_splits(n)[0])
 
     @cached_property
     def _budget(self):

@@ -1,7 +1,7 @@
 """What estimators that compress a forest share: growing, bounds, the leaves at the end."""
 
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from numbers import Integral, Real
 from typing import ClassVar
@@ -13,8 +13,9 @@ from sklearn.model_selection import train_test_split
 
 from ..base import Interval, StrOptions, _fit_context, blas_single_thread
 from ..training.pruning import node_errors
+from ..training.refinement import LeafMemory
 from ..training.trees import share_thresholds, threshold_bytes
-from ._forests import CompactForest, CompactForestClassifier, CompactForestRegressor
+from ._forests import TRIES, CompactForest, CompactForestClassifier, CompactForestRegressor
 from ._growing import Grown, grown
 
 _HALVINGS = 10  # of the size, until less is no longer tolerated
@@ -36,16 +37,23 @@ class Reduction:
     weight: np.ndarray
     loss: str  # of the scores
     seed: int
+    sizes: dict = field(default_factory=dict, init=False)  # nodes and bytes of what was tried
 
     @cached_property
     def trees(self):
         """The forest as it was grown."""
-        return self.forest.trees.with_gaps(self.X)
+        origin = np.arange(self.forest.trees.n_nodes)
+        return replace(self.forest.trees, origin=origin).with_gaps(self.X)
 
     @cached_property
     def width(self):
         """Bytes of a threshold."""
         return threshold_bytes(self.X)
+
+    @cached_property
+    def memory(self):
+        """What the leaves of the last of the compressed forests were worth."""
+        return LeafMemory(self.trees, self.X)
 
     @cached_property
     def errors(self):
@@ -143,7 +151,11 @@ class ReducedForest(CompactForest):
         rows = model._training_rows(X, y, sample_weight)
         with blas_single_thread():
             task = model._task(*rows)
-            return [copy(model).set_params(max_bytes=b)._compress(task, b) for b in max_bytes]
+            found = {}
+            for bound in sorted(max_bytes, reverse=True):  # leaves go on from those of a larger one
+                found[bound] = copy(model).set_params(max_bytes=bound)
+                found[bound]._compress(task, bound, n_tries=1 if len(found) > 1 else TRIES)
+            return [found[bound] for bound in max_bytes]
 
     # Growing -------------------------------------------------------------------------------------
 
@@ -168,11 +180,11 @@ class ReducedForest(CompactForest):
 
     # Compressing ---------------------------------------------------------------------------------
 
-    def _compress(self, task, max_bytes):
+    def _compress(self, task, max_bytes, **tries):
         """Keep as much as `max_bytes` and `max_nodes` allow."""
         if max_bytes is None:
             return self._finish(task, *self._reduced(task, None))
-        return self._spend(max_bytes, lambda n: self._finish(task, *self._reduced(task, n)))
+        return self._spend(max_bytes, lambda n: self._finish(task, *self._reduced(task, n)), **tries)
 
     def _reduced(self, task, max_bytes):
         found = self._reduce(task, partial(self._share, task, max_bytes))
@@ -185,11 +197,13 @@ class ReducedForest(CompactForest):
 
     def _share(self, task, max_bytes, trees):
         """Return the larger share of nodes and bytes that trees take; up to 1 they fit."""
-        trees, _ = trees.without_stumps()
-        of_nodes = 0.0 if self.max_nodes is None else trees.n_nodes / self.max_nodes
-        if max_bytes is None or of_nodes > 1:
-            return of_nodes
-        return max(of_nodes, self._expected_bytes(task, trees) / max_bytes)
+        if trees not in task.sizes:
+            remaining, _ = trees.without_stumps()
+            task.sizes[trees] = remaining.n_nodes, self._expected_bytes(task, remaining)
+        n_nodes, n_bytes = task.sizes[trees]
+        of_nodes = 0.0 if self.max_nodes is None else n_nodes / self.max_nodes
+        of_bytes = 0.0 if max_bytes is None else n_bytes / max_bytes
+        return max(of_nodes, of_bytes)
 
     def _expected_bytes(self, task, trees):
         """Bytes of the tables, at most: leaves may not have their values yet."""
@@ -202,7 +216,8 @@ class ReducedForest(CompactForest):
         offset = offset + constant
         if self.refine:
             rows = task.X, task.target, task.weight
-            trees, offset = self._refitted(trees, *rows, self._loss_name, task.seed)
+            parts = self._loss_name, task.seed, task.memory
+            trees, offset = self._refitted(trees, *rows, *parts)
         self._keep(trees, offset, task.X)
         return self
 

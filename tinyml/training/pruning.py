@@ -1,11 +1,10 @@
 """Cost-complexity pruning of a whole forest: exact for every tree, one price for all of them."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numba import njit
-
-_SAME_PRICE = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,26 +159,28 @@ class ErrorCurves:
         """Return f(root, s) for s = 0, 1, ..."""
         return self._of_tree[t]
 
-    def n_splits(self, price):
-        """Return how many splits each tree keeps if one costs `price`."""
-        return np.array(
-            [int(np.argmin(curve + price * np.arange(len(curve)))) for curve in self._of_tree]
-        )
+    @cached_property
+    def _steps(self):
+        """Prices per split at which trees grow, descending; with the tree and the splits it gains.
+
+        They are the edges of the convex hulls of the curves.
+        """
+        price, tree, gained = _hull_edges(self.trees.root, self.start, self.least)
+        order = np.argsort(-price, kind="stable")
+        return tree[order], gained[order]
 
     def with_total(self, n):
-        """Return how many splits each tree keeps if all together keep n, or as many as pay."""
-        low, high = 0.0, float(self.least.max()) + 1.0
-        few, many = self.n_splits(high), self.n_splits(low)
-        while many.sum() > n and high - low > _SAME_PRICE * high:
-            price = np.sqrt(low * high) if low else high / 1024
-            tried = self.n_splits(price)
-            if tried.sum() <= n:
-                few, high = tried, price
-            else:
-                many, low = tried, price
-        room = max(0, n - int(few.sum()))
-        more = np.maximum(many - few, 0)
-        return few + np.clip(room - (np.cumsum(more) - more), 0, more)
+        """Return how many splits each tree keeps if all together keep n, or as many as pay.
+
+        Every split pays more than those that are left out, but for those of one tree.
+        """
+        tree, gained = self._steps
+        total = np.cumsum(gained)
+        whole = np.searchsorted(total, n, side="right")
+        kept = np.bincount(tree[:whole], gained[:whole], len(self.trees.root)).astype(np.int64)
+        if whole < len(tree):
+            kept[tree[whole]] += n - (total[whole - 1] if whole else 0)
+        return kept
 
     def is_leaf(self, n_splits):
         """Return the mask of nodes that are leaves if the trees keep so many splits each."""
@@ -213,6 +214,32 @@ def _curves(left, right, error):
                     least[s] = together
                     goes_left[s] = i
     return start, least, goes_left
+
+
+@njit(cache=True)
+def _hull_edges(root, start, least):
+    """Return price, tree and splits of the falling edges of the lower hull of every tree's curve.
+
+    The edges of a tree follow each other, and their prices fall.
+    """
+    n_most = 0
+    for r in root:
+        n_most += start[r + 1] - start[r]
+    price, tree, gained = np.empty(n_most), np.empty(n_most, np.int64), np.empty(n_most, np.int64)
+    n = 0
+    for t in range(len(root)):
+        curve = least[start[root[t]] : start[root[t] + 1]]
+        first = n
+        for s in range(1, len(curve)):
+            splits, fall = 1, curve[s - 1] - curve[s]
+            while n > first and fall >= price[n - 1] * splits:
+                n -= 1  # the edge before is not as steep: both become one
+                splits, fall = splits + gained[n], fall + price[n] * gained[n]
+            price[n], tree[n], gained[n] = fall / splits, t, splits
+            n += 1
+        while n > first and price[n - 1] <= 0.0:
+            n -= 1
+    return price[:n], tree[:n], gained[:n]
 
 
 @njit(cache=True)

@@ -5,22 +5,31 @@ values. The leaves of one tree are disjoint, so that for each a Newton step of i
 to the coupling of classes; the trees take their turns.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numba import njit
 from scipy.optimize import minimize
-from scipy.special import expit, log_softmax
 from sklearn.cluster import KMeans
 
 from ..codegen.fixed import grid
+from . import losses
+from .subtrees import leaf_weights, leaves_of_rows
 
-LOSSES = {"squared": 0, "logistic": 1, "softmax": 2}
+LOSSES: dict[str, Any] = {  # and their numbers in the kernels below
+    "squared": (losses.squared, 0),
+    "logistic": (losses.logistic, 1),
+    "softmax": (losses.softmax_cross_entropy, 2),
+}
 _LONGEST_STEP = 2.0  # of a log-odd, so that pure leaves do not run away
 _LEAST_MASS = 0.01  # of a leaf that no row reaches, when leaves are grouped
 _LEAST_ODDS, _MOST_ODDS, _EXTREME = 1e-100, 1e100, 200.0  # beyond, odds are set anew
-_MOST_ITERATIONS = 15  # of L-BFGS; the leaves choose anew after them
+_FIRST_ODDS = (1.0, 1.0, 0.0)  # by loss: of the first of two classes, which has no score
+_MOST_ITERATIONS = 8  # of L-BFGS; the leaves choose anew after them
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +48,8 @@ class LeafRegression:
         Penalty, in rows: a leaf of that many rows is shrunk to half of its value.
     offset : ndarray of shape (n_outputs,), optional
         Scores where no tree adds anything; by default the best ones.
+    memory : LeafMemory, optional
+        What is known of the forest that the trees were cut from, and of these rows.
     """
 
     trees: object
@@ -48,6 +59,7 @@ class LeafRegression:
     loss: str
     ridge: float
     offset: np.ndarray | None = None
+    memory: LeafMemory | None = None
 
     def __post_init__(self):
         if self.offset is None:
@@ -57,16 +69,30 @@ class LeafRegression:
     @cached_property
     def leaves(self):
         """Leaf of every row in every tree, shape (n_trees, n_samples)."""
-        return np.ascontiguousarray(self.trees.apply(self.X).T)
+        return leaves_of_rows(self.trees, self.X) if self.memory is None else self.memory.leaves(self.trees)
+
+    @cached_property
+    def mass(self):
+        """Weight of the rows of every leaf, shape (n_nodes,)."""
+        return leaf_weights(self.leaves, self.weight, self.trees.n_nodes)
 
     @cached_property
     def _rows(self):
         target = np.ascontiguousarray(self.target, dtype=np.float64)
         return self.leaves, target, self.weight
 
+    @cached_property
+    def _labels(self):
+        """What the kernels of losses compare scores with, and weights that make means sums."""
+        weight = len(self.weight) * self.weight
+        if self.loss == "squared":
+            return self._rows[1], 0.5 * weight
+        is_second = self.loss == "logistic"
+        return self.target[:, 0].astype(int) if is_second else self.target.argmax(axis=1), weight
+
     def scores(self, value):
         """Return the scores of the rows, given the values of the leaves."""
-        return self.offset + sum(value[leaf] for leaf in self.leaves)
+        return _scores(self.leaves, value, self.offset)
 
     def free(self, n_sweeps, rate, value=None):
         """Fit every leaf for itself.
@@ -88,7 +114,7 @@ class LeafRegression:
         value = np.zeros(shape) if value is None else value.copy()
         scores = self.scores(value)
         for _ in range(n_sweeps):
-            _free_sweep(*self._rows, scores, value, LOSSES[self.loss], self.ridge, rate)
+            _free_sweep(*self._rows, scores, value, LOSSES[self.loss][1], self.ridge, rate)
         return value
 
     def shared(self, value, n_codes, n_rounds, *, n_entries, bits, rng):
@@ -123,16 +149,18 @@ class LeafRegression:
         codes, code = self._grouped(value, n_codes, rng)
         used = np.ones(codes.shape, dtype=bool)
         for k in range(n_rounds):
-            codes = self._fitted_codes(codes, code, used)
+            counts = _counts(self.leaves, code, len(codes))
+            mass = self._ridges(code, len(codes))
+            codes = self._fitted_codes(codes, counts, mass, used)
             if 2 * k >= n_rounds:
                 codes = self._sparse(codes, n_entries)
                 used = codes != 0
-                codes = self._fitted_codes(codes, code, used)
+                codes = self._fitted_codes(codes, counts, mass, used)
             offset = self.offset
             if k >= n_rounds - 2:
                 frac = grid(codes, bits)
                 codes, offset = _rounded(codes, frac), _rounded(offset, frac)
-            self._choose(codes, code, offset)
+            self._choose(codes, code, offset + counts @ codes)
         result = np.zeros(value.shape)
         result[self.trees.is_leaf] = codes[code[self.trees.is_leaf]]
         return result, offset
@@ -140,12 +168,10 @@ class LeafRegression:
     def _grouped(self, value, n_codes, rng):
         """Group the leaves by their values, the fuller ones weighing more."""
         is_leaf = self.trees.is_leaf
-        n_nodes = self.trees.n_nodes
-        count = sum(np.bincount(leaf, self.weight, n_nodes) for leaf in self.leaves)[is_leaf]
         value = self._centred(value[is_leaf])
         n_codes = min(n_codes, len(np.unique(value, axis=0)))
         groups = KMeans(n_codes, n_init=1, max_iter=10, random_state=rng)
-        groups.fit(value, sample_weight=count + _LEAST_MASS)
+        groups.fit(value, sample_weight=self.mass[is_leaf] + _LEAST_MASS)
         code = np.zeros(self.trees.n_nodes, dtype=np.int32)
         code[is_leaf] = groups.labels_
         return groups.cluster_centers_, code
@@ -164,28 +190,25 @@ class LeafRegression:
             codes = np.where(size < -np.sort(-size, axis=1)[:, n_entries - 1 : n_entries], 0, codes)
         return np.where(size < 2.0**-6 * size.max(), 0.0, codes)
 
-    def _choose(self, codes, code, offset):
+    def _choose(self, codes, code, scores):
         """Let every leaf take the best of the rows of values."""
-        n_outputs = self.target.shape[1]
-        scores = np.tile(offset, (len(self.X), 1))
-        for leaf in self.leaves:
-            scores += codes[code[leaf]]
-        room = np.zeros((2, self.trees.n_nodes, n_outputs))
-        _choice_sweep(*self._rows, scores, codes, code, LOSSES[self.loss], self.ridge, *room)
+        room = np.zeros((2, self.trees.n_nodes, self.target.shape[1]))
+        _choice_sweep(*self._rows, scores, codes, code, LOSSES[self.loss][1], self.ridge, *room)
 
-    def _fitted_codes(self, codes, code, used):
+    def _ridges(self, code, n_codes):
+        """Return the penalty of each row of values: of all leaves that took it."""
+        leaves = code[self.trees.is_leaf]
+        return self.ridge * np.bincount(leaves, minlength=n_codes)[:, None]
+
+    def _fitted_codes(self, codes, counts, mass, used):
         """Fit the entries of the rows of values that are used."""
-        is_leaf = self.trees.is_leaf
-        counts = np.zeros((len(self.X), len(codes)))
-        rows = np.arange(len(self.X))
-        for leaf in self.leaves:
-            counts[rows, code[leaf]] += 1
-        mass = self.ridge * np.bincount(code[is_leaf], minlength=len(codes))[:, None]
+
+        offset = self.offset.astype(np.float32)
 
         def objective(entries):
             codes = np.zeros(used.shape)
             codes[used] = entries
-            loss, slope = self._loss_and_slope(self.offset + counts @ codes)
+            loss, slope = self._loss_and_slope(offset + counts @ codes.astype(np.float32))
             slope = counts.T @ slope + mass * codes
             return loss + 0.5 * (mass * codes**2).sum(), slope[used]
 
@@ -196,15 +219,59 @@ class LeafRegression:
         return result
 
     def _loss_and_slope(self, scores):
-        _, target, weight = self._rows
-        weight = weight[:, None]
-        if self.loss == "squared":
-            return 0.5 * (weight * (scores - target) ** 2).sum(), weight * (scores - target)
-        if self.loss == "logistic":
-            loss = weight * (np.logaddexp(0.0, scores) - target * scores)
-            return loss.sum(), weight * (expit(scores) - target)
-        logs = log_softmax(scores, axis=1)
-        return -(weight * target * logs).sum(), weight * (np.exp(logs) - target)
+        slope = np.empty_like(scores)
+        return LOSSES[self.loss][0](scores, *self._labels, slope), slope
+
+
+class LeafMemory:
+    """What leaves were worth when they were last fitted, for forests cut from the same one.
+
+    Parameters
+    ----------
+    trees : Trees
+        The forest that all others are cut from, at nodes that some rows reach.
+    X : ndarray of shape (n_samples, n_features)
+        Rows.
+    """
+
+    def __init__(self, trees, X):
+        self.trees, self.X = trees, X
+        self._value = self._leaves = None
+
+    @cached_property
+    def _whole_leaves(self):
+        return leaves_of_rows(self.trees, self.X)
+
+    def leaves(self, trees):
+        """Return the leaf of every row in every tree, shape (n_trees, n_samples)."""
+        number = np.full(self.trees.n_nodes, -1, dtype=np.int32)
+        leaves = np.flatnonzero(trees.is_leaf)
+        number[trees.origin[leaves]] = leaves
+        _inherit(self.trees.left, self.trees.right, number)
+        kept = self.trees.tree[trees.origin[trees.root]]
+        return number[self._whole_leaves[kept]]
+
+    def recall(self, trees):
+        """Return values to begin from, None at first, and which share of the leaves is new.
+
+        A split that has become a leaf begins with the mean of the leaves that were under it.
+        """
+        if self._value is None:
+            return None, 1.0
+        leaves = trees.origin[trees.is_leaf]
+        known = np.isin(leaves, self._leaves, assume_unique=True).sum()
+        return self._value[trees.origin], 1.0 - known / max(len(leaves), len(self._leaves))
+
+    def keep(self, regression, value):
+        """Remember the values of leaves that were fitted freely."""
+        trees = regression.trees
+        is_leaf = trees.is_leaf
+        self._leaves = trees.origin[is_leaf]
+        self._value = np.zeros((self.trees.n_nodes, value.shape[1]))
+        self._value[self._leaves] = value[is_leaf]
+        mass = np.zeros(self.trees.n_nodes)
+        mass[self._leaves] = regression.mass[is_leaf] + _LEAST_MASS
+        _spread(self.trees.left, self.trees.right, self._value, mass)
 
 
 def constant(target, weight, loss):
@@ -222,13 +289,61 @@ def _rounded(values, frac):
 
 
 @njit(cache=True)
+def _inherit(left, right, number):
+    """Give nodes without a number the one of the next node above that has one."""
+    for m in range(len(left)):
+        if left[m] >= 0 and number[m] >= 0:
+            number[left[m]] = number[right[m]] = number[m]
+
+
+@njit(cache=True)
+def _spread(left, right, value, mass):
+    """Give splits above nodes with a mass the mean of these, and nodes below them their value."""
+    for m in range(len(left) - 1, -1, -1):
+        if left[m] >= 0 and mass[m] == 0.0:
+            a, b = left[m], right[m]
+            mass[m] = mass[a] + mass[b]
+            if mass[m] > 0.0:
+                for k in range(value.shape[1]):
+                    value[m, k] = (mass[a] * value[a, k] + mass[b] * value[b, k]) / mass[m]
+    for m in range(len(left)):
+        if left[m] >= 0 and mass[m] > 0.0:
+            for child in (left[m], right[m]):
+                if mass[child] == 0.0:
+                    mass[child] = mass[m]
+                    value[child] = value[m]
+
+
+@njit(cache=True)
+def _scores(leaves, value, offset):
+    """Return the offset and the sum of the leaves of every row."""
+    scores = np.empty((leaves.shape[1], value.shape[1]))
+    scores[:] = offset
+    for leaf in leaves:
+        for i in range(len(leaf)):
+            for k in range(value.shape[1]):
+                scores[i, k] += value[leaf[i], k]
+    return scores
+
+
+@njit(cache=True)
+def _counts(leaves, code, n_codes):
+    """Return how many leaves of every row have taken each row of values."""
+    counts = np.zeros((leaves.shape[1], n_codes), dtype=np.float32)
+    for leaf in leaves:
+        for i in range(len(leaf)):
+            counts[i, code[leaf[i]]] += 1.0
+    return counts
+
+
+@njit(cache=True)
 def _free_sweep(leaves, target, weight, scores, value, loss, ridge, rate):
     """Let every tree take a Newton step; `scores` and `value` follow."""
     slope, curvature = np.zeros(value.shape), np.zeros(value.shape)
-    odds = _odds(scores, loss)
+    odds, total = _odds(scores, loss)
     for leaf in leaves:
         first, end = leaf.min(), leaf.max() + 1
-        _add_slopes(leaf, target, weight, scores, odds, loss, slope, curvature)
+        _add_slopes(leaf, target, weight, scores, odds, total, loss, slope, curvature)
         for m in range(first, end):
             for k in range(value.shape[1]):
                 step = rate * (slope[m, k] - ridge * value[m, k]) / (curvature[m, k] + ridge)
@@ -236,7 +351,7 @@ def _free_sweep(leaves, target, weight, scores, value, loss, ridge, rate):
                     step = min(max(step, -_LONGEST_STEP), _LONGEST_STEP)
                 slope[m, k] = step
                 value[m, k] += step
-        _add(leaf, first, slope[first:end], scores, odds, loss)
+        _add(leaf, first, slope[first:end], scores, odds, total, loss)
         slope[first:end] = 0.0
         curvature[first:end] = 0.0
 
@@ -244,10 +359,10 @@ def _free_sweep(leaves, target, weight, scores, value, loss, ridge, rate):
 @njit(cache=True)
 def _choice_sweep(leaves, target, weight, scores, codes, code, loss, ridge, slope, curvature):
     """Let the leaves of every tree choose; `scores` and `code` follow."""
-    odds = _odds(scores, loss)
+    odds, total = _odds(scores, loss)
     for leaf in leaves:
         first, end = leaf.min(), leaf.max() + 1
-        _add_slopes(leaf, target, weight, scores, odds, loss, slope, curvature)
+        _add_slopes(leaf, target, weight, scores, odds, total, loss, slope, curvature)
         for m in range(first, end):
             before = codes[code[m]]
             curvature[m] += ridge
@@ -258,7 +373,7 @@ def _choice_sweep(leaves, target, weight, scores, codes, code, loss, ridge, slop
                     slope[m, k] = before[k] + min(max(step, -_LONGEST_STEP), _LONGEST_STEP)
             code[m] = _nearest(slope[m], curvature[m], codes, loss == 2)
             slope[m] = codes[code[m]] - before
-        _add(leaf, first, slope[first:end], scores, odds, loss)
+        _add(leaf, first, slope[first:end], scores, odds, total, loss)
         slope[first:end] = 0.0
         curvature[first:end] = 0.0
 
@@ -281,18 +396,18 @@ def _nearest(wanted, curvature, codes, may_shift):
 
 
 @njit(cache=True)
-def _add_slopes(leaf, target, weight, scores, odds, loss, slope, curvature):
+def _add_slopes(leaf, target, weight, scores, odds, total, loss, slope, curvature):
     """Add up, for each leaf of a tree, the negative gradient and the curvature of its rows."""
     for i in range(len(leaf)):
-        m, total = leaf[i], _total(odds[i], loss)
+        m, share = leaf[i], 1.0 / total[i]
         for k in range(target.shape[1]):
-            mean = odds[i, k] / total if loss else scores[i, k]
+            mean = odds[i, k] * share if loss else scores[i, k]
             slope[m, k] += weight[i] * (target[i, k] - mean)
             curvature[m, k] += weight[i] * (mean * (1.0 - mean) if loss else 1.0)
 
 
 @njit(cache=True)
-def _add(leaf, first, steps, scores, odds, loss):
+def _add(leaf, first, steps, scores, odds, total, loss):
     """Add what the leaves from `first` on have gained; odds are multiplied by its exponential."""
     factors = np.exp(steps) if loss else steps
     for i in range(len(leaf)):
@@ -300,30 +415,32 @@ def _add(leaf, first, steps, scores, odds, loss):
         for k in range(steps.shape[1]):
             scores[i, k] += steps[m, k]
         if loss:
+            total[i] = _FIRST_ODDS[loss]
             for k in range(steps.shape[1]):
                 odds[i, k] *= factors[m, k]
-            if not _LEAST_ODDS < _total(odds[i], loss) < _MOST_ODDS:
-                _set_odds(scores[i], odds[i], loss)
+                total[i] += odds[i, k]
+            if not _LEAST_ODDS < total[i] < _MOST_ODDS:
+                total[i] = _set_odds(scores[i], odds[i], loss)
 
 
 @njit(cache=True)
 def _odds(scores, loss):
-    """Return exp(score), of several classes up to a factor of each row; of values the scores."""
-    odds = scores.copy()
+    """Return exp(score) and its sum, of several classes up to a factor of each row.
+
+    Of values, return the scores and 1.
+    """
+    odds, total = scores.copy(), np.ones(len(scores))
     if loss:
         for i in range(len(scores)):
-            _set_odds(scores[i], odds[i], loss)
-    return odds
+            total[i] = _set_odds(scores[i], odds[i], loss)
+    return odds, total
 
 
 @njit(cache=True)
 def _set_odds(scores, odds, loss):
     highest = scores.max() if loss == 2 else 0.0
+    total = _FIRST_ODDS[loss]
     for k in range(len(scores)):
         odds[k] = np.exp(min(max(scores[k] - highest, -_EXTREME), _EXTREME))
-
-
-@njit(cache=True)
-def _total(odds, loss):
-    """Return the sum of the odds of all classes; of two the first has 1."""
-    return odds.sum() + (1.0 if loss == 1 else 0.0)
+        total += odds[k]
+    return total

@@ -3,8 +3,6 @@
 Leaves of rows are given as an array of shape (n_trees, n_samples), a row for each tree.
 """
 
-from dataclasses import replace
-
 import numpy as np
 from numba import njit
 
@@ -28,18 +26,7 @@ def without_idle_splits(trees: Trees, X: np.ndarray, weight: np.ndarray) -> Tree
     seen = node_weights(trees, leaves_of_rows(trees, X), weight) > 0
     stand_in = _stand_ins(trees.left, trees.right, seen)
     kept = seen & (stand_in == np.arange(trees.n_nodes))
-    number = (np.cumsum(kept, dtype=np.int32) - 1)[stand_in]
-    left, right = trees.left[kept], trees.right[kept]
-    return replace(
-        trees,
-        left=np.where(left < 0, -1, number[left]).astype(np.int32),
-        right=np.where(left < 0, -1, number[right]).astype(np.int32),
-        feature=trees.feature[kept],
-        threshold=trees.threshold[kept],
-        value=trees.value[kept],
-        root=number[trees.root],
-        gap=None if trees.gap is None else trees.gap[kept],
-    )
+    return trees.restricted(kept, ~trees.is_leaf, trees.root, stand_in)
 
 
 @njit(cache=True)

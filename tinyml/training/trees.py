@@ -35,6 +35,8 @@ class Trees:
     gap : ndarray of shape (n_nodes, 2), optional
         The largest value that goes left at each node and the smallest that goes right, among rows
         that are known; see `with_gaps`.
+    origin : ndarray of shape (n_nodes,), optional
+        Number of each node in the forest that all of this was cut from.
     """
 
     left: np.ndarray
@@ -45,6 +47,7 @@ class Trees:
     root: np.ndarray
     precision: Any = np.float32
     gap: np.ndarray | None = None
+    origin: np.ndarray | None = None
 
     @property
     def n_nodes(self):
@@ -74,19 +77,7 @@ class Trees:
         """Make leaves of the nodes that `is_leaf` marks; what is under them goes."""
         is_leaf = self.is_leaf | is_leaf
         kept = _reached(self.left, self.right, self.root, is_leaf)
-        number = np.cumsum(kept, dtype=np.int32) - 1
-        splits = (kept & ~is_leaf)[kept]
-        left, right = self.left[kept], self.right[kept]
-        return replace(
-            self,
-            left=np.where(splits, number[left], -1).astype(np.int32),
-            right=np.where(splits, number[right], -1).astype(np.int32),
-            feature=np.where(splits, self.feature[kept], 0).astype(np.int32),
-            threshold=np.where(splits, self.threshold[kept], 0.0),
-            value=self.value[kept],
-            root=number[self.root],
-            gap=None if self.gap is None else self.gap[kept],
-        )
+        return self.restricted(kept, ~is_leaf, self.root)
 
     def without_stumps(self):
         """Drop trees that are one leaf; return the others and the sum of what the dropped add."""
@@ -95,20 +86,27 @@ class Trees:
         if alone.all():
             alone = np.arange(len(self.root)) > 0  # a forest has a tree
             dropped = dropped - self.value[self.root[0]]
-        kept = ~alone[self.tree]
+        return self.restricted(~alone[self.tree], ~self.is_leaf, self.root[~alone]), dropped
+
+    def restricted(self, kept, is_split, root, stand_in=None):
+        """Keep some nodes, of which some remain splits, under the given roots.
+
+        Where children are not kept, `stand_in` says for every node which one takes its place.
+        """
         number = np.cumsum(kept, dtype=np.int32) - 1
-        splits = ~self.is_leaf[kept]
-        rest = replace(
+        number = number if stand_in is None else number[stand_in]
+        splits = is_split[kept]
+        return replace(
             self,
             left=np.where(splits, number[self.left[kept]], -1).astype(np.int32),
             right=np.where(splits, number[self.right[kept]], -1).astype(np.int32),
-            feature=self.feature[kept],
-            threshold=self.threshold[kept],
+            feature=np.where(splits, self.feature[kept], 0).astype(np.int32),
+            threshold=np.where(splits, self.threshold[kept], 0.0),
             value=self.value[kept],
-            root=number[self.root[~alone]],
+            root=number[root],
             gap=None if self.gap is None else self.gap[kept],
+            origin=None if self.origin is None else self.origin[kept],
         )
-        return rest, dropped
 
     def with_gaps(self, X: np.ndarray) -> Trees:
         """Find between which values of the rows each threshold lies, for all that is cut later."""
@@ -217,14 +215,18 @@ def share_thresholds(trees: Trees, X: np.ndarray) -> Trees:
 def _stabbed(lo, hi, threshold):
     """Return one number of each [lo, hi) so that few differ."""
     order = np.argsort(hi, kind="stable")
-    group = _groups(lo[order], hi[order])
+    lo, hi, threshold = lo[order], hi[order], threshold[order]
+    first = np.flatnonzero(np.diff(_groups(lo, hi), prepend=-1))
+    size = np.diff(first, append=len(lo))
+    below, above = np.maximum.reduceat(lo, first), np.minimum.reduceat(hi, first)
+    known = np.isfinite(below) & np.isfinite(above)
+    with np.errstate(invalid="ignore"):
+        middle = below + (above - below) / 2  # as far from any row as can be
+    for k in np.flatnonzero(~known):
+        middle[k] = np.median(threshold[first[k] : first[k] + size[k]])
     moved = np.empty_like(threshold)
-    for members in np.split(order, np.flatnonzero(np.diff(group)) + 1):
-        below, above = lo[members].max(), hi[members].min()
-        middle = np.median(threshold[members])
-        if np.isfinite(below) and np.isfinite(above):  # as far from any row as can be
-            middle = below + (above - below) / 2
-        moved[members] = np.clip(middle, below, np.nextafter(above, -np.inf))
+    middle = np.clip(middle, below, np.nextafter(above, -np.inf))
+    moved[order] = np.repeat(middle, size)
     return moved
 
 
