@@ -82,7 +82,7 @@ def test_slopes_are_differences(loss):
 def test_shared_leaves_are_few_and_on_a_grid(loss):
     problem = regression(loss, depth=8)
     free = problem.free(10, 0.3)
-    value, offset = problem.shared(free, 6, 6, n_entries=2, bits=6, rng=0)
+    value, offset = problem.shared(free, 6, 6, 15, n_entries=2, bits=6, rng=0)
     leaves = value[problem.trees.is_leaf]
     assert len(np.unique(leaves, axis=0)) <= 6
     assert (leaves != 0).sum(axis=1).max() <= 2

@@ -14,9 +14,8 @@ from ..training.refinement import LeafRegression
 from ..training.trees import Trees, threshold_bytes
 from ._trained import TrainedClassifier, TrainedRegressor
 
-_FREE_SWEEPS, _FREE_RATE = 10, 0.1
-_WARM_SWEEPS = 5  # where all leaves are new but something is known of them
-_ROUNDS, _FEWEST_ROUNDS = 6, 3
+_FREE_RATE, _FREE_SWEEPS = 0.1, (10, 5)  # of leaves of which nothing is known, and of new ones
+_ROUNDS, _FEWEST_ROUNDS, _STEPS = 6, 3, (15, 8)
 _NEARLY_FULL, TRIES = 0.95, 4  # share of the bytes that is enough, and how often to try
 _MANY_LEAVES = 1000
 _FEWEST_CODE_BITS, _MOST_CODE_BITS = 4, 7
@@ -126,12 +125,12 @@ class CompactForest(BaseEstimator):
         """Bytes of these rows of values, at most."""
         return _table_bytes(self._codes_of(trees), self._n_outputs)
 
-    def _shared(self, regression, value, seed, n_rounds=_ROUNDS):
+    def _shared(self, regression, value, seed, effort=(_ROUNDS, _STEPS[0])):
         """Fit leaves that share few rows of values; return trees and offset."""
         n_codes = self._codes_of(regression.trees)
         bits = CODE_BITS[self._n_outputs > 1]
         parts = {"n_entries": CODE_ENTRIES, "bits": bits, "rng": seed}
-        value, offset = regression.shared(value, n_codes, n_rounds, **parts)
+        value, offset = regression.shared(value, n_codes, *effort, **parts)
         return replace(regression.trees, value=value), offset
 
     def _refitted(self, trees, X, target, weight, loss, seed, memory=None):
@@ -142,12 +141,13 @@ class CompactForest(BaseEstimator):
         rows = X, target, weight
         regression = LeafRegression(trees, *rows, loss, self._penalty, memory=memory)
         start, news = memory.recall(trees) if memory else (None, 1.0)
-        n_sweeps = _FREE_SWEEPS if start is None else int(np.ceil(_WARM_SWEEPS * news))
+        is_warm = start is not None
+        n_sweeps = int(np.ceil(_FREE_SWEEPS[is_warm] * news))
         value = regression.free(n_sweeps, _FREE_RATE, start)
         if memory:
             memory.keep(regression, value)
         n_rounds = max(_FEWEST_ROUNDS, int(np.ceil(_ROUNDS * news)))
-        return self._shared(regression, value, seed, n_rounds)
+        return self._shared(regression, value, seed, (n_rounds, _STEPS[is_warm]))
 
     def _refuse_budget(self, smallest):
         raise ValueError(

@@ -184,7 +184,9 @@ class ReducedForest(CompactForest):
         """Keep as much as `max_bytes` and `max_nodes` allow."""
         if max_bytes is None:
             return self._finish(task, *self._reduced(task, None))
-        return self._spend(max_bytes, lambda n: self._finish(task, *self._reduced(task, n)), **tries)
+        return self._spend(
+            max_bytes, lambda n: self._finish(task, *self._reduced(task, n)), **tries
+        )
 
     def _reduced(self, task, max_bytes):
         found = self._reduce(task, partial(self._share, task, max_bytes))

@@ -29,7 +29,6 @@ _LONGEST_STEP = 2.0  # of a log-odd, so that pure leaves do not run away
 _LEAST_MASS = 0.01  # of a leaf that no row reaches, when leaves are grouped
 _LEAST_ODDS, _MOST_ODDS, _EXTREME = 1e-100, 1e100, 200.0  # beyond, odds are set anew
 _FIRST_ODDS = (1.0, 1.0, 0.0)  # by loss: of the first of two classes, which has no score
-_MOST_ITERATIONS = 8  # of L-BFGS; the leaves choose anew after them
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +68,9 @@ class LeafRegression:
     @cached_property
     def leaves(self):
         """Leaf of every row in every tree, shape (n_trees, n_samples)."""
-        return leaves_of_rows(self.trees, self.X) if self.memory is None else self.memory.leaves(self.trees)
+        if self.memory is None:
+            return leaves_of_rows(self.trees, self.X)
+        return self.memory.leaves(self.trees)
 
     @cached_property
     def mass(self):
@@ -117,7 +118,7 @@ class LeafRegression:
             _free_sweep(*self._rows, scores, value, LOSSES[self.loss][1], self.ridge, rate)
         return value
 
-    def shared(self, value, n_codes, n_rounds, *, n_entries, bits, rng):
+    def shared(self, value, n_codes, n_rounds, n_steps, *, n_entries, bits, rng):
         """Fit leaves that choose among few rows of values, and these rows.
 
         In turns every leaf takes the row that is best for the loss beside all other leaves, and the
@@ -132,6 +133,8 @@ class LeafRegression:
         n_codes : int
             Different rows, at most.
         n_rounds : int
+        n_steps : int
+            Of L-BFGS when the rows are fitted, at most; the leaves choose anew after them.
         n_entries : int
             Entries of a row that are not zero, at most.
         bits : int
@@ -151,11 +154,11 @@ class LeafRegression:
         for k in range(n_rounds):
             counts = _counts(self.leaves, code, len(codes))
             mass = self._ridges(code, len(codes))
-            codes = self._fitted_codes(codes, counts, mass, used)
+            codes = self._fitted_codes(codes, counts, mass, used, n_steps)
             if 2 * k >= n_rounds:
                 codes = self._sparse(codes, n_entries)
                 used = codes != 0
-                codes = self._fitted_codes(codes, counts, mass, used)
+                codes = self._fitted_codes(codes, counts, mass, used, n_steps)
             offset = self.offset
             if k >= n_rounds - 2:
                 frac = grid(codes, bits)
@@ -200,19 +203,20 @@ class LeafRegression:
         leaves = code[self.trees.is_leaf]
         return self.ridge * np.bincount(leaves, minlength=n_codes)[:, None]
 
-    def _fitted_codes(self, codes, counts, mass, used):
+    def _fitted_codes(self, codes, counts, mass, used, n_steps):
         """Fit the entries of the rows of values that are used."""
-
-        offset = self.offset.astype(np.float32)
+        # of many outputs, single precision suffices and takes half the time
+        counts = counts.astype(np.float32 if len(self.offset) > 1 else np.float64, copy=False)
+        offset = self.offset.astype(counts.dtype)
 
         def objective(entries):
-            codes = np.zeros(used.shape)
+            codes = np.zeros(used.shape, dtype=counts.dtype)
             codes[used] = entries
-            loss, slope = self._loss_and_slope(offset + counts @ codes.astype(np.float32))
+            loss, slope = self._loss_and_slope(offset + counts @ codes)
             slope = counts.T @ slope + mass * codes
             return loss + 0.5 * (mass * codes**2).sum(), slope[used]
 
-        options = {"maxiter": _MOST_ITERATIONS}
+        options = {"maxiter": n_steps}
         found = minimize(objective, codes[used], jac=True, method="L-BFGS-B", options=options)
         result = np.zeros(codes.shape)
         result[used] = found.x
