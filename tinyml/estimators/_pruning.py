@@ -1,7 +1,7 @@
 """Four ways to prune a forest, each for any number of bounds."""
 
 from dataclasses import dataclass, field, replace
-from functools import cache, cached_property
+from functools import cached_property
 
 import numpy as np
 
@@ -27,7 +27,7 @@ class Pruning(Reduction):
     """A forest to be pruned, with what its features cost."""
 
     costs: np.ndarray
-    _tried: list = field(default_factory=list, init=False)  # numbers of splits
+    _known: dict = field(default_factory=dict, init=False)  # prunings by the number of splits
 
     # Masks of leaves ---------------------------------------------------------------------------
 
@@ -35,14 +35,15 @@ class Pruning(Reduction):
     def _curves(self):
         return ErrorCurves(self.trees, self.errors.error)
 
-    @cache
     def _with_splits(self, n):
-        return self.masked(self._curves.is_leaf(self._curves.with_total(n)))
+        if n not in self._known:
+            self._known[n] = self.masked(self._curves.is_leaf(self._curves.with_total(n)))
+        return self._known[n]
 
     def cost_complexity(self, share):
         """Keep the splits that lower the errors most, of every tree the best of that number."""
         low, high = 0, self._curves.most_splits
-        shares = {n: share(self._with_splits(n)[0]) for n in {low, high, *self._tried}}
+        shares = {n: share(self._with_splits(n)[0]) for n in {low, high, *self._known}}
         if shares[low] > 1:
             return None
         while True:
@@ -54,7 +55,6 @@ class Pruning(Reduction):
             wanted = (_AIM - shares[low]) / (shares[high] - shares[low])
             step = max((high - low) // 16, 1)
             n = int(np.clip(low + wanted * (high - low), low + step, high - step))
-            self._tried.append(n)
             shares[n] = share(self._with_splits(n)[0])
 
     @cached_property
