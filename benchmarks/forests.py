@@ -20,12 +20,7 @@ from pathlib import Path
 
 import numpy as np
 from joblib import Parallel, delayed
-from sklearn.ensemble import (
-    ExtraTreesClassifier,
-    ExtraTreesRegressor,
-    RandomForestClassifier,
-    RandomForestRegressor,
-)
+from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 from sklearn.model_selection import KFold, StratifiedKFold
 
 import tinyml
@@ -80,26 +75,17 @@ def boosting(setting, name, X, y, seed):
     return ours("CompactBoosting", settings, name, X, y, seed)
 
 
-GROWN = ({}, {"n_estimators": 100}, {"n_estimators": 100, "max_leaf_nodes": 256})
+def pruned(method, _, name, X, y, seed):
+    return ours("PrunedForest", {"method": method}, name, X, y, seed)
 
 
-def grown(setting, name, is_random):
-    """Return the forest to compress; None for the default of the estimator."""
-    if not GROWN[setting]:
-        return None
-    kinds = (RandomForestRegressor, RandomForestClassifier)
-    if is_random:
-        kinds = (ExtraTreesRegressor, ExtraTreesClassifier)
-    return kinds[name not in REGRESSION](**GROWN[setting])
-
-
-def pruned(method, setting, name, X, y, seed):
-    settings = {"method": method, "estimator": grown(setting, name, False)}
-    return ours("PrunedForest", settings, name, X, y, seed)
-
-
-def selected(setting, name, X, y, seed):
-    return ours("L1Forest", {"estimator": grown(2 * setting, name, True)}, name, X, y, seed)
+def path(family, settings, _, name, X, y, seed):
+    """Return models of all sizes from one forest, where a fit of each would take long."""
+    cls = getattr(estimators, family + ("Regressor" if name in REGRESSION else "Classifier"))
+    model = cls(random_state=seed, **settings)
+    for first in range(len(SIZES)):
+        with contextlib.suppress(ValueError):
+            return [None] * first + model.path(X, y, SIZES[first:])
 
 
 # Rivals -------------------------------------------------------------------------------------------
@@ -231,10 +217,10 @@ def visit(node, nodes):
 METHODS = {  # the function and its number of settings
     "boosting": (boosting, 2 + len(SLOW)),
     "cost-complexity": (partial(pruned, "cost-complexity"), 1),
-    "budget": (partial(pruned, "budget"), 1),
+    "budget": (partial(path, "PrunedForest", {"method": "budget"}), 1),
     "depth": (partial(pruned, "depth"), 1),
-    "levels": (partial(pruned, "levels"), 2),
-    "lasso": (selected, 2),
+    "levels": (partial(path, "PrunedForest", {"method": "levels"}), 1),
+    "lasso": (partial(path, "L1Forest", {}), 1),
     "depth-limited": (depth_limited, len(FORESTS)),
     "scikit-learn ccp": (cost_complexity, len(FORESTS)),
     "LightGBM": (lightgbm, len(LIGHTGBM)),

@@ -28,6 +28,7 @@ class Pruning(Reduction):
 
     costs: np.ndarray
     _known: dict = field(default_factory=dict, init=False)  # prunings by the number of splits
+    _known_prices: dict = field(default_factory=dict, init=False)  # and by the price of a split
 
     # Masks of leaves ---------------------------------------------------------------------------
 
@@ -64,23 +65,30 @@ class Pruning(Reduction):
         parts = self.X[rows], self.weight[rows], self.errors.error, self.costs
         return BudgetPruning(self.trees, *parts)
 
+    def _at_price(self, price):
+        if price not in self._known_prices:
+            self._known_prices[price] = self.masked(self._budget.solve(price, _STEPS)[0])
+        return self._known_prices[price]
+
     def budget(self, share):
         """The same with a price on the features that rows ask for."""
-        best = self.masked(self._budget.solve(0.0, _STEPS)[0])
-        if share(best[0]) <= 1:
-            return best
         if share(self.stumps) > 1:
             return None
-        low, high = 0.0, 1.0 + float(self.errors.error[self.trees.root].sum())
-        best = self.masked(np.ones(self.trees.n_nodes, dtype=bool))
+        highest = 1.0 + float(self.errors.error[self.trees.root].sum())
+        self._known_prices[highest] = self.masked(np.ones(self.trees.n_nodes, dtype=bool))
+        shares = {p: share(self._at_price(p)[0]) for p in {0.0, *self._known_prices}}
         for _ in range(_PRICES):
-            price = np.sqrt(low * high) if low else high / 32
-            tried = self.masked(self._budget.solve(price, _STEPS)[0])
-            if share(tried[0]) <= 1:
-                best, high = tried, price
-            else:
-                low = price
-        return best
+            high = min(p for p in shares if shares[p] <= 1)
+            if not high or shares[high] >= _FULL:
+                break
+            low = max(p for p in shares if p < high)
+            price = high / 32
+            if low:  # shares fall about as a power of the price
+                above, below = np.log(shares[low]), np.log(shares[high])
+                wanted = np.clip((above - np.log(_AIM)) / (above - below), 0.1, 0.9)
+                price = low * (high / low) ** wanted
+            shares[price] = share(self._at_price(price)[0])
+        return self._at_price(min(p for p in shares if shares[p] <= 1))
 
     # Ascending penalties -----------------------------------------------------------------------
 
