@@ -114,6 +114,19 @@ def test_a_path_keeps_its_bounds_and_grows_one_forest():
     np.testing.assert_array_equal(models[0].decision_function(X), alone.decision_function(X))
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_models_of_a_path_are_about_as_good_as_those_of_fits(method):
+    X, X_test, y, y_test = digits()
+    forest = FrozenEstimator(RandomForestClassifier(20, **SEED).fit(X, y))
+    bounds = [3000, 2000, 1300, 900]
+    parameters = {"method": method, **SEED}
+    models = PrunedForestClassifier(forest, **parameters).path(X, y, bounds)
+    for bound, model in zip(bounds, models, strict=True):
+        alone = PrunedForestClassifier(forest, max_bytes=bound, **parameters).fit(X, y)
+        assert 0.7 * bound < model.n_model_bytes_ <= bound
+        assert model.score(X_test, y_test) > alone.score(X_test, y_test) - 0.03
+
+
 def test_without_a_bound_the_tolerance_decides():
     X, _, y, _ = digits()
     forest = RandomForestClassifier(5, **SEED)

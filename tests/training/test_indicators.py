@@ -43,7 +43,7 @@ def dense(trees, X):
     return reached
 
 
-def fitted(loss, penalty, tolerance=1e-10, ridge=0.0):
+def fitted(loss, penalty, tolerance=1e-10):
     """Return the model of one penalty; the first root is the constant, the other roots are none."""
     trees, X, codes = problem()
     if loss == "squared":
@@ -54,7 +54,7 @@ def fitted(loss, penalty, tolerance=1e-10, ridge=0.0):
     prices = np.full(trees.n_nodes, penalty)
     prices[trees.root] = np.inf
     prices[0] = 0.0
-    violation = model.minimise(prices, np.full(trees.n_nodes, ridge), tolerance, 1000)
+    violation = model.minimise(prices, tolerance, 1000)
     return model, dense(trees, X), target, violation, trees
 
 
@@ -149,18 +149,12 @@ def test_gradients_and_curvatures(loss):
             np.testing.assert_allclose(slope, model.gradient[i, k], atol=1e-7)
 
 
-def test_a_ridge_shrinks():
-    free, *_ = fitted("squared", 0.01)
-    shrunk, *_ = fitted("squared", 0.01, ridge=1.0)
-    assert np.linalg.norm(shrunk.dense[1:]) < np.linalg.norm(free.dense[1:])
-
-
 def test_a_copy_goes_its_own_way():
     model, *_ = fitted("squared", 0.1)
     before = model.dense, model.gradient.copy()
     other = model.copy()
     n_nodes = len(model.indicators.left)
-    other.minimise(np.full(n_nodes, 0.001), np.zeros(n_nodes), 1e-8, 100)
+    other.minimise(np.full(n_nodes, 0.001), 1e-8, 100)
     assert np.any(other.dense != before[0])
     np.testing.assert_array_equal(model.dense, before[0])
     np.testing.assert_array_equal(model.gradient, before[1])

@@ -1,5 +1,7 @@
 """Refitting leaves is the regression on indicators of leaves that it claims to be."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from instances import SEED, data
@@ -10,7 +12,7 @@ from sklearn.preprocessing import OneHotEncoder
 
 from tinyml.codegen.fixed import exact_frac
 from tinyml.codegen.lower import lowered
-from tinyml.training.refinement import LeafRegression, constant
+from tinyml.training.refinement import LeafMemory, LeafRegression, constant
 from tinyml.training.trees import Trees
 
 TARGETS = {
@@ -104,6 +106,44 @@ def test_the_constant_is_the_best():
     )
     shares = np.exp(constant(TARGETS["softmax"](codes), weight, "softmax"))
     np.testing.assert_allclose(shares, np.bincount(codes, weight) / weight.sum())
+
+
+def cut(problem, seed):
+    """Cut a forest that knows where its nodes come from at random nodes, the first tree wholly."""
+    whole = replace(problem.trees, origin=np.arange(problem.trees.n_nodes))
+    is_leaf = np.random.default_rng(seed).random(whole.n_nodes) < 0.2
+    is_leaf[whole.root] = False
+    is_leaf[0] = True
+    return whole, whole.cut(is_leaf).without_stumps()[0]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_leaves_of_a_cut_forest_are_those_of_the_whole_one(seed):
+    problem = regression("softmax", depth=6)
+    whole, trees = cut(problem, seed)
+    leaves = LeafMemory(whole, problem.X).leaves(trees)
+    np.testing.assert_array_equal(leaves, trees.apply(problem.X).T)
+
+
+def test_what_leaves_were_worth_is_remembered():
+    problem = regression("softmax", depth=6)
+    whole, trees = cut(problem, 0)
+    memory = LeafMemory(whole, problem.X)
+    assert memory.recall(trees) == (None, 1.0)
+    fitted = replace(problem, trees=whole)
+    value = fitted.free(3, 0.5)
+    memory.keep(fitted, value)
+    again, news = memory.recall(whole)
+    assert news == 0.0
+    np.testing.assert_array_equal(again[whole.is_leaf], value[whole.is_leaf])
+    start, news = memory.recall(trees)
+    assert 0 < news < 1
+    leaves, old = trees.apply(problem.X), whole.apply(problem.X)[:, 1:]  # the first tree is gone
+    for of_tree, of_whole in zip(leaves.T, old.T, strict=True):
+        for leaf in np.unique(of_tree):
+            rows = of_tree == leaf  # their mean, but for leaves that no row reaches
+            mean = np.average(value[of_whole[rows]], axis=0, weights=problem.weight[rows])
+            np.testing.assert_allclose(start[leaf], mean, rtol=0.02, atol=0.02)
 
 
 def test_zero_values_where_there_is_no_leaf():

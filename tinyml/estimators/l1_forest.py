@@ -74,7 +74,7 @@ class _Selection(Reduction):
         prices[self.grown_trees.root] = np.inf  # all of them are one constant
         prices[0] = 0.0
         tolerance = _TOLERANCE * penalty if np.isfinite(penalty) else 1e-6
-        model.minimise(prices, np.zeros_like(prices), tolerance, _MOST_STEPS)
+        model.minimise(prices, tolerance, _MOST_STEPS)
         return model
 
     def point(self, k):

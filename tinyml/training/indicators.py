@@ -3,7 +3,7 @@
 Every node m of every tree is a feature that is 1 for the rows that reach it. With coefficients
 b_m, one for each output, the scores of a row are the sum over the nodes that it reaches, and
 
-    F(b) = 1/n Σ_i w_i loss(y_i, Σ_{m: i reaches m} b_m) + Σ_m (p_m ‖b_m‖_1 + r_m ‖b_m‖² / 2)
+    F(b) = 1/n Σ_i w_i loss(y_i, Σ_{m: i reaches m} b_m) + Σ_m p_m ‖b_m‖_1
 
 is minimised by coordinate descent on quadratic models of the loss. The matrix of features is never
 formed: sorted by the leaves of a tree in depth-first order, the rows that reach a node are
@@ -44,13 +44,13 @@ class Indicators:
         """Return the sum over the rows that reach each node, shape (n_nodes, k)."""
         return _sums(values, self.rows, self.start, self.end, self.left, self.right)
 
-    def descend(self, nodes, outputs, slope, bend, penalty, ridge, coef):
+    def descend(self, nodes, outputs, slope, bend, penalty, coef):
         """Minimise a quadratic model over some coefficients, in place.
 
         The model has the gradient `slope` (n_outputs, n) by the scores and the curvatures `bend`.
         """
         start, end = self.start[nodes], self.end[nodes]
-        _descend(self.rows, start, end, outputs, slope, bend, penalty, ridge, coef)
+        _descend(self.rows, start, end, outputs, slope, bend, penalty, coef)
 
 
 class SparseModel:
@@ -104,25 +104,25 @@ class SparseModel:
         self.scores = scores
         self.loss_value = self.loss(scores, self.targets, self.weights, self.gradient)
 
-    def minimise(self, penalty, ridge, tolerance, max_iter):
-        """Minimise F for the penalties p and r of all nodes, from where the coefficients are.
+    def minimise(self, penalty, tolerance, max_iter):
+        """Minimise F for the penalties p of all nodes, from where the coefficients are.
 
         Return the largest violation of the conditions of optimality.
         """
         self._hold(self.coef != 0)
         for _ in range(max_iter):
-            violation = self._violation(penalty, ridge)
+            violation = self._violation(penalty)
             if violation.max() <= tolerance:
                 break
             self._admit(violation, tolerance)
-            if not self._step(penalty[self.nodes], ridge[self.nodes]):
+            if not self._step(penalty[self.nodes]):
                 break
-        return self._violation(penalty, ridge).max()
+        return self._violation(penalty).max()
 
-    def _violation(self, penalty, ridge):
+    def _violation(self, penalty):
         """Distance of zero from the subdifferential of F at each node and output."""
         slope = self.indicators.sums(self.gradient)
-        there = slope[self.nodes, self.outputs] + ridge[self.nodes] * self.coef
+        there = slope[self.nodes, self.outputs]
         violation = np.maximum(np.abs(slope) - penalty[:, None], 0.0)
         at_zero = np.maximum(np.abs(there) - penalty[self.nodes], 0.0)
         there = np.where(self.coef, there + np.sign(self.coef) * penalty[self.nodes], at_zero)
@@ -145,26 +145,26 @@ class SparseModel:
         self.nodes, self.outputs = nodes[order], outputs[order]
         self.coef = np.append(self.coef, np.zeros(len(node)))[order]
 
-    def _step(self, penalty, ridge):
+    def _step(self, penalty):
         """Go to the minimum of a quadratic model, or as far towards it as F falls."""
-        start, before = (self.scores, self.coef), self._objective(penalty, ridge)
+        start, before = (self.scores, self.coef), self._objective(penalty)
         bend = curvature(self.loss, self.gradient, self.weights)
         slope, coef = self.gradient.T.copy(order="C"), self.coef.copy()
         self.indicators.descend(
-            self.nodes, self.outputs, slope, np.ascontiguousarray(bend.T), penalty, ridge, coef
+            self.nodes, self.outputs, slope, np.ascontiguousarray(bend.T), penalty, coef
         )
         step, way = (slope.T - self.gradient) / bend, coef - self.coef
         for share in 0.5 ** np.arange(12):
             self.coef = start[1] + share * way
             self._evaluate(start[0] + share * step)
-            if self._objective(penalty, ridge) < before:
+            if self._objective(penalty) < before:
                 return True
         self.coef = start[1]
         self._evaluate(start[0])
         return False
 
-    def _objective(self, penalty, ridge):
-        return self.loss_value + np.abs(self.coef) @ penalty + self.coef**2 @ ridge / 2
+    def _objective(self, penalty):
+        return self.loss_value + np.abs(self.coef) @ penalty
 
 
 def curvature(loss, gradient, weights):
@@ -241,7 +241,7 @@ def _sums(values, rows, start, end, left, right):
 
 
 @njit(cache=True)
-def _descend(rows, start, end, outputs, slope, bend, penalty, ridge, coef):
+def _descend(rows, start, end, outputs, slope, bend, penalty, coef):
     """Coordinate descent until gains are small beside those of the first sweep."""
     curvature = np.zeros(len(start))
     for j in range(len(start)):
@@ -249,7 +249,7 @@ def _descend(rows, start, end, outputs, slope, bend, penalty, ridge, coef):
             curvature[j] += bend[outputs[j], i]
     first = 0.0
     for sweep in range(_MOST_SWEEPS):
-        gain = _sweep(rows, start, end, outputs, slope, bend, curvature, penalty, ridge, coef)
+        gain = _sweep(rows, start, end, outputs, slope, bend, curvature, penalty, coef)
         if sweep == 0:
             first = gain
         if gain <= 0.01 * first:
@@ -257,7 +257,7 @@ def _descend(rows, start, end, outputs, slope, bend, penalty, ridge, coef):
 
 
 @njit(cache=True)
-def _sweep(rows, start, end, outputs, slope, bend, curvature, penalty, ridge, coef):
+def _sweep(rows, start, end, outputs, slope, bend, curvature, penalty, coef):
     """Minimise over each coefficient in turn; return the largest gain, about curvature · step²."""
     largest = 0.0
     for j in range(len(start)):
@@ -265,7 +265,7 @@ def _sweep(rows, start, end, outputs, slope, bend, curvature, penalty, ridge, co
         pull = curvature[j] * coef[j]
         for i in rows[start[j] : end[j]]:
             pull -= slope[k, i]
-        size = max(abs(pull) - penalty[j], 0.0) / (curvature[j] + ridge[j])
+        size = max(abs(pull) - penalty[j], 0.0) / curvature[j]
         step = (size if pull > 0 else -size) - coef[j]
         if step != 0.0:
             coef[j] += step
