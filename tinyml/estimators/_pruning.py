@@ -137,13 +137,12 @@ class _Path:
         self._begin(start)
 
     def _begin(self, start):
-        self.start, self._done = start, []
-        self._ahead = self.solve(self.trees, self.penalties[start:])
+        self.start = start
+        self._coarse = _Solutions(self.solve(self.trees, self.penalties[start:]))
+        self._fine = {}
 
     def __getitem__(self, k):
-        while len(self._done) <= k - self.start:
-            self._done.append(next(self._ahead))
-        return self._done[k - self.start]
+        return self._coarse[k - self.start]
 
     def first(self, share):
         """Return the solution for the least penalty at which it fits; None if it never does."""
@@ -156,11 +155,25 @@ class _Path:
 
     def _between(self, k, share):
         """Go on from the last that did not fit, in smaller steps."""
-        finer = np.geomspace(*self.penalties[k - 1 : k + 1], _FINER + 2)[1:-1]
-        for trees, constant in self.solve(self[k - 1][0], finer):
+        if k not in self._fine:
+            finer = np.geomspace(*self.penalties[k - 1 : k + 1], _FINER + 2)[1:-1]
+            self._fine[k] = _Solutions(self.solve(self[k - 1][0], finer))
+        for trees, constant in map(self._fine[k].__getitem__, range(_FINER)):
             if share(trees) <= 1:
                 return trees, constant
         return self[k]
+
+
+class _Solutions:
+    """Solutions that are worked out when they are asked for, and kept."""
+
+    def __init__(self, ahead):
+        self._ahead, self._done = ahead, []
+
+    def __getitem__(self, k):
+        while len(self._done) <= k:
+            self._done.append(next(self._ahead))
+        return self._done[k]
 
 
 METHODS = {
