@@ -19,11 +19,13 @@ PRINTED = {
     "plot_accuracy_over_time.py": r"(.* ms a step on the Uno: 9\d\.\d % after .*\n){3}wrote ",
 }
 
+NO_CORES = "ignore:Could not find the number of physical cores:UserWarning"  # said of the machine
+
 
 def run(program, folder):
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "MPLBACKEND": "agg"}
     done = subprocess.run(
-        [sys.executable, "-W", "error", *program],
+        [sys.executable, "-W", "error", "-W", NO_CORES, *program],
         cwd=folder,
         env=environment,
         capture_output=True,
