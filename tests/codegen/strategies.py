@@ -15,24 +15,32 @@ from hypothesis import strategies as st
 from tinyml.codegen.fixed import Fixed, ctype_range
 from tinyml.codegen.graph import Graph
 from tinyml.codegen.ops import (
+    Above,
     Add,
+    BelowLargest,
     Child,
     ChosenMatVec,
+    Fill,
     Gather,
     Input,
     Interpolate,
     IntTree,
+    Join,
     Local,
     Lookup,
     MatVec,
     Mul,
     Narrow,
+    Nearest,
+    Normalize,
     Op,
+    PairVotes,
     Scale,
     Scan,
     SquaredDistance,
     TreeCode,
     TreeTable,
+    Winner,
 )
 from tinyml.codegen.ops.scan import in_order
 from tinyml.codegen.program import HEADS, Program
@@ -296,6 +304,64 @@ def tree_walks(draw, kind, x):
     return legal(lambda: kind(x, tuple(chosen), values, offset, draw(FRACS)))
 
 
+@st.composite
+def thresholds(draw, x):
+    t = x.type
+    return Above(x, draw(integers(t.size, max(t.lowest - 1, -(2**31)), t.highest)))
+
+
+@st.composite
+def fills(draw, x):
+    """A code for all elements or one each, which may be no value of x; any values."""
+    t, top = x.type, draw(st.sampled_from([1, 127, 2**20]))
+    shapes = st.sampled_from([(), (t.size,)])
+    codes = draw(integers(draw(shapes), t.lowest, t.highest))
+    values = draw(integers(draw(shapes), -top, top))
+    return legal(lambda: Fill(x, codes, values, draw(st.integers(0, 9))))
+
+
+@st.composite
+def joins(draw, x):
+    last = Gather(x, np.array([x.type.size - 1]))
+    parts = draw(st.sampled_from([(x,), (x, x), (last, x), (x, last), (last, last, x)]))
+    if isinstance(x, Input) and draw(st.booleans()):
+        parts = (*parts, Narrow(x, 1, -(2**20), 2**20))
+    return Join(parts)
+
+
+@st.composite
+def below_largest(draw, x):
+    return legal(lambda: BelowLargest(narrowed(x, draw(st.sampled_from([1, 127, 2**24, 2**30])))))
+
+
+@st.composite
+def normalizations(draw, x):
+    limit = draw(st.sampled_from([1, 127, 32767, 2**16]))
+    return legal(lambda: Normalize(narrowed(x, limit, least=0)))
+
+
+@st.composite
+def winners(draw, x):
+    return Winner(narrowed(x, draw(st.sampled_from([1, 127, 2**30]))))
+
+
+@st.composite
+def votes_of_pairs(draw, x):
+    n_classes = draw(st.sampled_from([2, 3, 5, 24]))
+    pairs = draw(integers(n_classes * (n_classes - 1) // 2, 0, x.type.size - 1))
+    return PairVotes(Gather(x, pairs), n_classes)
+
+
+@st.composite
+def nearest(draw, x):
+    x, n = narrowed(x, draw(st.sampled_from([2, 127, 2**24]))), x.type.size
+    k = draw(st.sampled_from(sorted({1, min(3, n), n})))
+    outputs = draw(integers(n, 0, draw(st.sampled_from([0, 1, 4]))))
+    top = draw(st.sampled_from([1, 100, 2**15]))
+    values = draw(st.one_of(st.just(np.ones(n, dtype=int)), integers(n, -top, top)))
+    return legal(lambda: Nearest(x, k, outputs, values, draw(FRACS)))
+
+
 STRATEGIES = {
     "Input": lambda x: st.just(x),
     "Gather": gathers,
@@ -308,6 +374,14 @@ STRATEGIES = {
     "Add": additions,
     "Mul": products_of_two,
     "Child": children,
+    "Above": thresholds,
+    "Fill": fills,
+    "Join": joins,
+    "BelowLargest": below_largest,
+    "Normalize": normalizations,
+    "Winner": winners,
+    "PairVotes": votes_of_pairs,
+    "Nearest": nearest,
     "Scan": scans,
     "Local": scans,
     "SquaredDistance": squared_distances,

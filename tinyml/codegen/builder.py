@@ -23,23 +23,51 @@ from tinyml.codegen.fixed import (
     to_raw,
 )
 from tinyml.codegen.fold import Stage, View, fold
-from tinyml.codegen.forests import ForestFormat, Gaps, Missing, lower_forest, sum_frac
+from tinyml.codegen.forests import ForestFormat, Gaps, Missing, above, lower_forest, sum_frac
+from tinyml.codegen.functions import (
+    FunctionFormat,
+    filled,
+    function,
+    joined,
+    narrow_each,
+    nearest,
+    normalized,
+)
 from tinyml.codegen.graph import (
+    Above,
     Affine,
+    BelowLargest,
     Child,
     Chosen,
     Decay,
+    Filled,
     Floats,
     Forest,
+    Function,
     Graph,
+    Joined,
+    Nearest,
     Node,
+    Normalized,
+    PairVotes,
     Product,
     SquaredDistance,
     Sum,
+    Winner,
 )
 from tinyml.codegen.inputs import InputRange
 from tinyml.codegen.kernels import DecayFormat, DistanceFormat, decay, squared_distance
-from tinyml.codegen.operands import WIDEST, Value, aligned, operand, returned, seen_as
+from tinyml.codegen.operands import (
+    WIDEST,
+    Value,
+    aligned,
+    as_seen,
+    narrowed,
+    operand,
+    returned,
+    seen_as,
+    wide_sum,
+)
 from tinyml.codegen.ops import (
     Add,
     ChosenMatVec,
@@ -49,16 +77,21 @@ from tinyml.codegen.ops import (
     Mul,
     Narrow,
     Op,
+    Scale,
     Scan,
     TreeWalk,
 )
+from tinyml.codegen.ops import BelowLargest as BelowLargestOp
 from tinyml.codegen.ops import Child as ChildOp
+from tinyml.codegen.ops import PairVotes as PairVotesOp
+from tinyml.codegen.ops import Winner as WinnerOp
 from tinyml.codegen.ops.scan import evaluate
 from tinyml.codegen.products import AffineFormat, affine, narrow_together
 from tinyml.codegen.sequences import Frame, Held, State, steps_before_end
 from tinyml.codegen.sequences import Scan as ScanNode
 from tinyml.codegen.votes import Ballot, votes
 
+_PAIRED = (Child, Product, Sum)
 _MAX_EXPONENT = 100  # of an input's power of two, well inside single precision
 
 
@@ -76,6 +109,7 @@ LADDERS: dict[type, tuple[Any, ...]] = {
         DistanceFormat(16, 16, 16),
     ),
     Decay: (DecayFormat(8, False), DecayFormat(8, True), DecayFormat(16, True)),
+    Function: (FunctionFormat(8), FunctionFormat(16)),
     Forest: (ForestFormat(8), ForestFormat(16)),
 }
 LADDERS[Chosen] = LADDERS[Affine]
@@ -159,7 +193,7 @@ class Builder:
         built = self._built(tuple(levels))
         (source, _), (scores, _) = built[0], built[-1]
         assert isinstance(source, Input)
-        if self._exponents is not None and isinstance(scores, MatVec | TreeWalk):
+        if self._exponents is not None and isinstance(scores, MatVec | Scale | TreeWalk):
             scores = replace(scores, frac=scores.frac + self._exponents)
         return source, scores
 
@@ -235,7 +269,9 @@ class Builder:
 
     def _missing(self, ctype: str, has_room: bool) -> int | None:
         """Return the value that ends a sequence or says that trees are to read none."""
-        reads_gaps = self._frame_width or isinstance(self.stages[0].node, Forest)
+        reads_gaps = self._frame_width or any(
+            isinstance(stage.node, Forest | Filled) and -1 in stage.sources for stage in self.stages
+        )
         return ctype_range(ctype)[0] if has_room and reads_gaps else None
 
     def _with_a_step(self, X: NDArray[Any]) -> NDArray[Any]:
@@ -282,6 +318,8 @@ class Builder:
         if isinstance(node, Affine):
             parts = stage.views[0], node.weights, node.bias, fmt, node.grid
             return self._shared(affine(x, raw, *parts))
+        if isinstance(node, Joined):
+            return joined(reads, stage.views)
         if isinstance(node, Chosen):
             return chosen(reads, stage, node, fmt)
         if isinstance(node, SquaredDistance):
@@ -290,19 +328,49 @@ class Builder:
             return decay(x, node, fmt)
         if isinstance(node, Forest):
             return self._forest(x, raw, stage, node, fmt)
-        (a, b), (view_a, view_b) = reads, stage.views
+        if isinstance(node, _PAIRED):
+            return self._paired(reads, stage)
+        return self._of_one(x, raw, stage, fmt)
+
+    def _of_one(self, x: Op, raw: IntArray, stage: Stage, fmt: Any) -> Op:
+        """Return the op of a node that reads one other."""
+        node = stage.node
+        if isinstance(node, Function):
+            return function(x, raw, node, fmt)
+        if isinstance(node, Above):
+            return above(
+                x, node, stage.views[0], self._gaps(x, raw, node.x, np.float64, stage.views[0])
+            )
+        if isinstance(node, Filled):
+            return filled(x, stage.views[0], node)
+        if isinstance(node, Normalized):
+            return normalized(x, raw)
+        if isinstance(node, Nearest):
+            return nearest(x, node)
+        if isinstance(node, BelowLargest):
+            return BelowLargestOp(narrowed(x, x.type.scalar_frac, -(2**29), 2**29))
+        if isinstance(node, PairVotes):
+            return PairVotesOp(x, node.n_classes)
+        assert isinstance(node, Winner)
+        return WinnerOp(x)
+
+    def _paired(self, reads: Sequence[Value], stage: Stage) -> Op:
+        """Return the op of a node that reads two others."""
+        node, (a, b), (view_a, view_b) = stage.node, reads, stage.views
         if isinstance(node, Child):
             return ChildOp(operand(*a, view_a), operand(*b, view_b), node.n_nodes - 1)
         if isinstance(node, Product):
             return Mul(operand(*a, view_a), operand(*b, view_b))
         assert isinstance(node, Sum)
-        return Add(*aligned(seen_as(*a, view_a), seen_as(*b, view_b)))
+        if node in self._repeated:
+            return Add(*aligned(seen_as(*a, view_a), seen_as(*b, view_b)))
+        return Add(*wide_sum(as_seen(*a, view_a), as_seen(*b, view_b)))
 
     def _shared(self, product: Op) -> Op:
         """Let a product read what another one has narrowed in the same way."""
-        assert isinstance(product, MatVec)
+        assert isinstance(product, MatVec | Scale)
         x = product.x
-        if not isinstance(x, Narrow):
+        if not isinstance(x, Narrow) or isinstance(product, Scale):
             return product
         key = id(x.x), *(np.asarray(part).tobytes() for part in (x.shift, x.lo, x.hi))
         first = self._narrowed.setdefault(key, x)
@@ -366,19 +434,22 @@ class Builder:
         parts = {scan: (*scan.states, *scan.held, scan.frame) for scan in self._scans}
         return {local: scan for scan, locals_ in parts.items() for local in locals_ if local}
 
+    @cached_property
+    def _repeated(self) -> set[Node]:
+        """The nodes inside of scans, where states of 16 bits are added."""
+        return {node for scan in self._scans for node in scan.body}
+
     @property
     def _scans(self) -> list[ScanNode]:
         return [stage.node for stage in self.stages if isinstance(stage.node, ScanNode)]
 
     def _forest(self, x: Op, raw: IntArray, stage: Stage, node: Forest, fmt: ForestFormat) -> Op:
         if not isinstance(x, Input):
-            limit = ctype_range("int16_t" if fmt.bits > 8 else "int8_t")[1]
-            wide, reach = x, float(np.abs(x.type.to_float(raw)).max(initial=0))
-            x = narrow_together(wide, limit, reach)
+            wide, x = x, _for_trees(x, raw, fmt.bits)
             raw = evaluate([x], {wide: raw})[0]
         seen, ballot = self.values[node.x], self._ballot
         frac, node = (sum_frac(node, fmt.bits), node) if ballot is None else votes(ballot, fmt.bits)
-        gaps = self._gaps(x, raw, node, stage.views[0])
+        gaps = self._gaps(x, raw, node.x, node.precision, stage.views[0])
         missing = Missing(getattr(x, "missing", None), np.any(np.isnan(seen), axis=0))
         if missing.code is None and missing.columns.any():
             raise TypeError(
@@ -387,11 +458,11 @@ class Builder:
             )
         return lower_forest(x, node, stage.views[0], frac, self.layout, gaps, missing)
 
-    def _gaps(self, x: Op, raw: IntArray, forest: Forest, view: View) -> Gaps | None:
+    def _gaps(self, x: Op, raw: IntArray, source: Node, precision: Any, view: View) -> Gaps | None:
         """Return where the rows lie that thresholds part; whole numbers need none of it."""
         if self.input_range.is_whole and isinstance(x, Input):
             return None
-        seen = self.values[forest.x].astype(forest.precision)
+        seen = self.values[source].astype(precision)
         return Gaps(raw[:, view.columns], seen, view.as_clipped_affine()[0] < 0)
 
     @cached_property
@@ -407,6 +478,14 @@ class Builder:
         """Return the difference beyond which the kernel that follows has vanished."""
         after = self.stages[position + 1].node if position + 1 < len(self.stages) else None
         return 2.5 / np.sqrt(after.rate) if isinstance(after, Decay) else np.inf
+
+
+def _for_trees(x: Op, raw: IntArray, bits: int) -> Op:
+    """Narrow what trees compare, on one grid where it is so already."""
+    limit = 2 ** (bits - 1) - 1
+    if np.unique(x.type.frac).size > 1:
+        return narrow_each(x, raw, limit)
+    return narrow_together(x, limit, float(np.abs(x.type.to_float(raw)).max(initial=0)))
 
 
 def _grid_error(x: Floats, frac: int, limit: int) -> float:

@@ -19,7 +19,7 @@ import tinyml.codegen.lower_trees
 import tinyml.estimators  # noqa: F401  importing these registers every lowering
 from tinyml.base import allows_nan, blas_single_thread, flattened
 from tinyml.codegen.builder import Builder
-from tinyml.codegen.graph import Graph, as_numeric, check_names, relative_error
+from tinyml.codegen.graph import Filled, Graph, as_numeric, check_names, relative_error
 from tinyml.codegen.inputs import range_of
 from tinyml.codegen.lower import describe, final_step, labels, lowered
 from tinyml.codegen.program import N_SELFTEST_ROWS, Agreement, Program
@@ -101,7 +101,7 @@ def compile(
     X = _calibration_rows(model, X)
     declared = _declared_range(input_range)
     graph = lowered(model, X.shape[1])
-    has_gaps = bool(np.isnan(X).any()) or _may_end(graph)
+    has_gaps = bool(np.isnan(X).any()) or _may_have_gaps(graph)
     X = X[:: -(-len(X) // _MOST_ROWS)]
     with blas_single_thread():  # the products are small, threads only wait for one another
         program = _Compiler(model, graph, X, declared, has_gaps, layout).compile(bits)
@@ -172,8 +172,10 @@ def _check_channels(model: Any, X: NDArray[Any]) -> None:
         )
 
 
-def _may_end(graph: Graph) -> bool:
-    """Whether the model has seen sequences that end early."""
+def _may_have_gaps(graph: Graph) -> bool:
+    """Whether the model fills gaps, or has seen sequences that end early."""
+    if any(isinstance(node, Filled) and node.fills_nan for node in graph.nodes()):
+        return True
     scans = (node for node in graph.nodes() if isinstance(node, Scan))
     return any(scan.frame is not None and scan.frame.may_end for scan in scans)
 

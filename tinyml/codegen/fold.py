@@ -16,20 +16,31 @@ from numpy.typing import NDArray
 
 from tinyml.codegen.graph import (
     STEPS,
+    Above,
     Affine,
+    BelowLargest,
     Chosen,
     Decay,
+    Filled,
     Floats,
     Forest,
+    Function,
     Graph,
+    Joined,
+    Nearest,
     Node,
+    Normalized,
+    PairVotes,
     SquaredDistance,
     Step,
     Take,
+    Winner,
 )
 from tinyml.codegen.sequences import Frame, Held, Scan
 
 _CLIPS = ("min", "max")
+_NOTHING = {"add": 0.0, "sub": 0.0, "mul": 1.0, "div": 1.0, "min": np.inf, "max": -np.inf}
+_SETTLED = (BelowLargest, Decay, Function, Nearest, Normalized, PairVotes, Winner)
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,6 +170,10 @@ class _Folding:
             seen = self._distance(node)
         elif isinstance(node, Scan):
             seen = self._scan(node)
+        elif isinstance(node, Joined):
+            seen = self._joined(node)
+        elif isinstance(node, Filled):
+            seen = self._filled(node)
         else:
             seen = self._push(node, *(read(self, x) for read, x in _reads(node)))
         self._see(node, seen)
@@ -181,23 +196,26 @@ class _Folding:
     def _settled(self, node: Node) -> _Seen:
         """A stage, unchanged; where anything is pending, a product by 1 does it."""
         position, view = self.seen[node]
-        pending = view.steps or not self._is_whole(position, view)
-        return self._put(node) if pending else (position, view)
+        if view.steps or not self._has_one_grid(position):
+            return self._put(node)
+        is_whole = np.array_equal(view.columns, _whole(self._node(position)).columns)
+        return (position, view) if is_whole else self._put(node)
 
     def _elementwise(self, node: Node) -> _Seen:
-        """All of a stage, behind elementwise steps that limit all elements alike."""
+        """Elements of a stage behind elementwise steps that limit all of them alike."""
         position, view = self.seen[node]
-        pending = not self._is_whole(position, view) or view.limits() is None
+        pending = not self._has_one_grid(position) or view.limits() is None
         return self._put(node) if pending else (position, view)
 
     def _put(self, node: Node) -> _Seen:
         return self._push(Affine(node, np.eye(node.size)), self.seen[node])
 
-    def _is_whole(self, position: int, view: View) -> bool:
-        """Whether a view is of all elements of a stage; the input is none."""
-        if position < 0:
-            return False
-        return np.array_equal(view.columns, np.arange(self.stages[position].node.size))
+    def _has_one_grid(self, position: int) -> bool:
+        """Whether all elements of a stage are on one grid, which those of the input are not."""
+        return position >= 0 and not isinstance(self._node(position), Joined | Filled)
+
+    def _node(self, position: int) -> Node:
+        return self.stages[position].node
 
     # Nodes that disappear, or change the stage before ---------------------------------------------
 
@@ -248,6 +266,32 @@ class _Folding:
                 return self._change(seen[0], folded)
         return self._push(node, seen)
 
+    def _joined(self, node: Joined) -> _Seen:
+        """Join views; of one stage they are one view, of several the steps stay pending."""
+        reads = [self.seen[part] for part in node.parts]
+        steps = _joined_steps([view for _, view in reads])
+        if len({position for position, _ in reads}) == 1:
+            columns = np.concatenate([view.columns for _, view in reads])
+            return reads[0][0], View(columns, steps)
+        position, view = self._push(node, *((at, View(view.columns)) for at, view in reads))
+        return position, View(view.columns, steps)
+
+    def _filled(self, node: Filled) -> _Seen:
+        """Fill gaps in the features themselves, with what the steps turn into the values."""
+        position, view = self.seen[node.x]
+        if position >= 0:
+            raise TypeError(
+                "SimpleImputer can be compiled only where it reads features, or what scalers make "
+                "of them."
+            )
+        a, b, _, _ = view.as_clipped_affine()
+        with np.errstate(divide="ignore", invalid="ignore"):
+            values = np.where(a == 0, 0.0, (node.values - b) / a)
+            missing = node.missing if node.fills_nan else (node.missing - b) / a
+        raw = Filled(node.x, values, missing)
+        position, _ = self._push(raw, (position, View(view.columns)))
+        return position, View(np.arange(node.size), view.steps)
+
     def _distance(self, node: SquaredDistance) -> _Seen:
         """Move the origin into the middle of the points, so that numbers get small."""
         middle = (node.points.max(axis=0) + node.points.min(axis=0)) / 2
@@ -280,13 +324,26 @@ _Read = Callable[[_Folding, Node], _Seen]
 
 def _reads(node: Node) -> list[tuple[_Read, Node]]:
     """Return how a node reads its inputs."""
-    if isinstance(node, Decay):
-        return [(_Folding._settled, node.x)]
-    if isinstance(node, Forest):
+    if isinstance(node, _SETTLED):
+        return [(_Folding._settled, x) for x in node.inputs]
+    if isinstance(node, Forest | Above):
         return [(_Folding._as_it_is, node.x)]
     if isinstance(node, Chosen):
         return [(_Folding._as_it_is, node.x), (_Folding._elementwise, node.index)]
     return [(_Folding._elementwise, x) for x in node.inputs]
+
+
+def _joined_steps(views: list[View]) -> tuple[tuple[str, Floats], ...]:
+    """Return the steps of all views, each of which leaves the elements of the others alone."""
+    sizes = [len(view.columns) for view in views]
+    ends = np.cumsum(sizes)
+    steps = []
+    for view, end in zip(views, ends, strict=True):
+        for operation, constant in view.steps:
+            everywhere = np.full(ends[-1], _NOTHING[operation])
+            everywhere[end - len(constant) : end] = constant
+            steps.append((operation, everywhere))
+    return tuple(steps)
 
 
 def _whole(node: Node) -> View:

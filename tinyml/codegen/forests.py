@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from tinyml.codegen.fixed import IntArray, exact_frac, to_raw
 from tinyml.codegen.fold import View
-from tinyml.codegen.graph import Floats, Forest, Tree
-from tinyml.codegen.ops import IntTree, Op, TreeCode, TreeTable, TreeWalk
+from tinyml.codegen.graph import Above, Floats, Forest, Tree
+from tinyml.codegen.ops import Above as AboveOp
+from tinyml.codegen.ops import Gather, IntTree, Op, Scale, TreeCode, TreeTable, TreeWalk
 
 Intervals = tuple[tuple[int, int], ...]
 
@@ -90,6 +91,20 @@ def lower_forest(
     return code if layout == "code" else table
 
 
+def above(x: Op, node: Above, view: View, gaps: Gaps | None) -> Op:
+    """Return the op that compares the view of x with thresholds, placed as those of trees are."""
+    column = np.arange(len(view.columns))
+    nowhere = Missing(None, np.zeros(len(column), dtype=bool))
+    placed = _Placed(x, view, np.float64, gaps, nowhere)
+    threshold, falls = placed.among_integers(node.thresholds, column)
+    if not np.array_equal(view.columns, np.arange(x.type.size)):
+        x = Gather(x, view.columns)
+    is_above = AboveOp(x, threshold)
+    if not falls.any():
+        return is_above
+    return Scale(is_above, np.where(falls, -1, 1), np.where(falls, 1, 0), 0)
+
+
 @dataclass(frozen=True, eq=False)
 class Missing:
     """The lowest integer, which says that there is no value, and the columns where it may be."""
@@ -113,11 +128,8 @@ class _Placed:
         leaf = np.zeros(len(tree.left), dtype=np.int64)
         leaf[tree.is_leaf] = leaf_numbers
         column = np.where(tree.is_leaf, 0, tree.feature)
-        lo, hi, falls = self._bounds(column)
-        threshold = self._largest(tree.threshold, column)
-        if self.gaps is not None:
-            limited = self.gaps.limit(threshold, tree.threshold, column)
-            threshold = np.clip(limited, lo - 1, hi)
+        lo, hi, _ = self._bounds(column)
+        threshold, falls = self.among_integers(tree.threshold, column)
         has_set = np.isin(np.arange(len(leaf)), list(tree.sets))
         turns = falls & ~tree.is_leaf & ~has_set
         left, right = np.where(turns, tree.right, tree.left), np.where(turns, tree.left, tree.right)
@@ -134,6 +146,16 @@ class _Placed:
             del intervals[node]
         placed = IntTree(left, right, self.view.columns[column], threshold, leaf, intervals)
         return _pruned(placed, lo, hi)
+
+    def among_integers(
+        self, threshold: Floats, column: IntArray
+    ) -> tuple[IntArray, NDArray[np.bool_]]:
+        """Return integer thresholds, and where the view falls as the integers grow."""
+        lo, hi, falls = self._bounds(column)
+        placed = self._largest(threshold, column)
+        if self.gaps is not None:
+            placed = np.clip(self.gaps.limit(placed, threshold, column), lo - 1, hi)
+        return placed, falls
 
     def _bounds(self, column: IntArray) -> tuple[IntArray, IntArray, NDArray[np.bool_]]:
         """Return the range of the integers of columns, and where the view falls as they grow."""

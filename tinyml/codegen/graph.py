@@ -7,8 +7,9 @@ NumPy; that is the float twin against which the integer program is measured.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -326,6 +327,181 @@ class Product(_Pair):
 
     def evaluate(self, *values: Floats) -> Floats:
         return np.asarray(values[0] * values[1])
+
+
+@dataclass(frozen=True, eq=False)
+class _OfOne(Node):
+    """A function of one node that has its size, unless a subclass says otherwise."""
+
+    x: Node
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "size", self.x.size)
+
+    @property
+    def inputs(self) -> tuple[Node, ...]:
+        return (self.x,)
+
+
+@dataclass(frozen=True, eq=False)
+class Function(_OfOne):
+    """y = f(x): the same function of one number for every element.
+
+    Outside of what calibration rows reach, y is what it is at the ends.
+    """
+
+    function: Callable[[Floats], Floats]
+
+    def evaluate(self, *values: Floats) -> Floats:
+        return np.asarray(self.function(values[0]))
+
+
+@dataclass(frozen=True, eq=False)
+class Above(_OfOne):
+    """y = 1 where x > threshold, else 0."""
+
+    thresholds: Floats
+
+    def evaluate(self, *values: Floats) -> Floats:
+        return (values[0] > self.thresholds).astype(np.float64)
+
+
+@dataclass(frozen=True, eq=False)
+class Filled(_OfOne):
+    """y = x, and the value given where x is `missing`: NaN, or a number."""
+
+    values: Floats
+    missing: Any = np.nan
+
+    def evaluate(self, *values: Floats) -> Floats:
+        (x,) = values
+        absent = np.isnan(x) if self.fills_nan else x == self.missing
+        return np.where(absent, self.values, x)
+
+    @property
+    def fills_nan(self) -> bool:
+        """Whether NaN is what is missing."""
+        return bool(np.all(np.isnan(self.missing)))
+
+
+@dataclass(frozen=True, eq=False)
+class Joined(Node):
+    """The elements of several nodes, one after another."""
+
+    parts: tuple[Node, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "size", sum(part.size for part in self.parts))
+
+    @property
+    def inputs(self) -> tuple[Node, ...]:
+        return self.parts
+
+    def evaluate(self, *values: Floats) -> Floats:
+        return np.hstack(values)
+
+
+def joined(parts: Sequence[Node]) -> Node:
+    """Put nodes one after another; products with one input become one product."""
+    if len(parts) == 1:
+        return parts[0]
+    products = [part for part in parts if isinstance(part, Affine) and part.grid is None]
+    if len(products) == len(parts) and len({product.x for product in products}) == 1:
+        weights = np.vstack([product.weights for product in products])
+        return Affine(products[0].x, weights, np.concatenate([p.bias for p in products]))
+    return Joined(tuple(parts))
+
+
+class BelowLargest(_OfOne):
+    """y_i = max_j x_j - x_i."""
+
+    def evaluate(self, *values: Floats) -> Floats:
+        (x,) = values
+        return np.asarray(x.max(axis=1, keepdims=True) - x)
+
+
+class Normalized(_OfOne):
+    """y_i = x_i / sum_j x_j for x ≥ 0; where nothing is above 0 all elements are equal."""
+
+    def evaluate(self, *values: Floats) -> Floats:
+        (x,) = values
+        total = x.sum(axis=1, keepdims=True)
+        equal = np.full(x.shape, 1.0 / self.size)
+        return np.asarray(np.divide(x, total, out=equal, where=total > 0))
+
+
+@dataclass(frozen=True, eq=False)
+class Winner(_OfOne):
+    """y = 1 for the largest element, of equal ones the first, and 0 for the others.
+
+    One score decides between two by its sign.
+    """
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "size", max(2, self.x.size))
+
+    def evaluate(self, *values: Floats) -> Floats:
+        (x,) = values
+        k = (x[:, 0] > 0).astype(int) if x.shape[1] == 1 else x.argmax(axis=1)
+        return np.asarray(np.eye(self.size)[k])
+
+
+@dataclass(frozen=True, eq=False)
+class PairVotes(_OfOne):
+    """Votes of the pairs (0, 1), (0, 2), ..., (1, 2), ...: for the first where x > 0."""
+
+    n_classes: int
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "size", self.n_classes)
+
+    def evaluate(self, *values: Floats) -> Floats:
+        return pair_votes(values[0], self.n_classes).astype(np.float64)
+
+
+def pair_votes(x: NDArray[Any], n_classes: int) -> NDArray[np.int64]:
+    """Count for each class the pairs that decide for it."""
+    votes = np.zeros((len(x), n_classes), dtype=np.int64)
+    for k, (i, j) in enumerate(combinations(range(n_classes), 2)):
+        votes[:, i] += x[:, k] > 0
+        votes[:, j] += x[:, k] <= 0
+    return votes
+
+
+@dataclass(frozen=True, eq=False)
+class Nearest(_OfOne):
+    """y_c = sum of the values of those of the `k` smallest elements whose output is c.
+
+    Of equal ones the first are taken.
+
+    Parameters
+    ----------
+    x : Node
+    k : int
+    outputs : ndarray of int, shape (x.size,)
+        The output that each element adds to, numbered from 0.
+    values : ndarray of shape (x.size,)
+    """
+
+    k: int
+    outputs: NDArray[np.intp]
+    values: Floats
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "size", int(self.outputs.max()) + 1)
+
+    def evaluate(self, *values: Floats) -> Floats:
+        return sums_of_nearest(values[0], self.k, self.outputs, self.values)
+
+
+def sums_of_nearest(
+    x: NDArray[Any], k: int, outputs: NDArray[np.intp], values: NDArray[Any]
+) -> NDArray[Any]:
+    """Sum the values of the `k` smallest elements of each row by their outputs."""
+    nearest = np.argsort(x, axis=1, kind="stable")[:, :k]
+    sums = np.zeros((len(x), int(outputs.max()) + 1), dtype=values.dtype)
+    np.add.at(sums, (np.arange(len(x))[:, None], outputs[nearest]), values[nearest])
+    return sums
 
 
 @dataclass(frozen=True, eq=False)

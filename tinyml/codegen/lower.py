@@ -49,6 +49,20 @@ def lower(model: Any, g: Graph, x: Node) -> Node:
     return lower(model, g, x)
 
 
+@singledispatch
+def transform(model: Any, g: Graph, x: Node) -> Node:
+    """Record what a model that is not the last step makes of `x`.
+
+    That is what `lower` records, but for models that predict as well; those register here.
+    """
+    if hasattr(model, "predict") and type(model).__name__ in supported():
+        raise TypeError(
+            f"{type(model).__name__} can be compiled as the last step only; it is a step that "
+            "transforms here."
+        )
+    return lower(model, g, x)
+
+
 def _optional_package(model: Any) -> str | None:
     """Return the package of a model whose lowering is not registered yet."""
     for cls in type(model).__mro__:
@@ -70,10 +84,9 @@ def lowered(model: Any, n_features: int) -> Graph:
     import tinyml.codegen.lower_trees  # noqa: F401  importing both registers their lowerings
 
     final = final_step(model)
-    predicts = is_classifier(final) or is_regressor(final) or is_outlier_detector(final)
-    if not hasattr(final, "predict") or not predicts:
+    if not hasattr(final, "predict"):
         raise TypeError(
-            "compile needs a model that ends in a classifier or a regressor. Got "
+            "compile needs a model that ends in a predictor, such as a classifier. Got "
             f"{type(final).__name__} at the end instead."
         )
     graph = Graph(n_features)
@@ -86,7 +99,11 @@ def labels(model: Any) -> Any:
     final = final_step(model)
     if is_outlier_detector(final):
         return np.array([-1, 1])
-    return final.classes_ if is_classifier(final) else None
+    if is_classifier(final):
+        return final.classes_
+    if is_regressor(final):
+        return None
+    return np.arange(len(final.means_ if hasattr(final, "means_") else final.cluster_centers_))
 
 
 def final_step(model: Any) -> Any:

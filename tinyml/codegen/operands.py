@@ -7,7 +7,7 @@ import numpy as np
 from tinyml.codegen.fixed import IntArray, frac_for, rshift, to_raw
 from tinyml.codegen.fold import View
 from tinyml.codegen.graph import Floats
-from tinyml.codegen.ops import Narrow, Op, Scale
+from tinyml.codegen.ops import Gather, Narrow, Op, Scale
 from tinyml.codegen.products import narrow_together, run_between
 
 WIDEST = 2**15 - 1
@@ -26,6 +26,8 @@ def operand(x: Op, raw: IntArray, view: View) -> Op:
     limits = view.limits()
     assert limits is not None, "folding puts what is limited unlike into a stage of its own"
     lo, hi = limits
+    if not np.array_equal(view.columns, np.arange(x.type.size)):
+        x, raw = Gather(x, view.columns), raw[:, view.columns]
     seen = x.type.to_float(raw)
     reach = float(np.abs(np.clip(a * seen + b, lo, hi)).max(initial=0))
     if np.any(a != 1) or np.any(b != 0):
@@ -39,6 +41,20 @@ def seen_as(x: Op, raw: IntArray, view: View) -> Value:
     """Return an operand and its values on calibration rows."""
     op = operand(x, raw, view)
     return op, run_between(x, op, raw)
+
+
+def wide_sum(a: Op, b: Op) -> tuple[Op, Op]:
+    """Bring two operands to the finest grid on which 32 bits hold their sum."""
+    frac = max(a.type.scalar_frac, b.type.scalar_frac)
+    while sum(np.ldexp(x.type.magnitude + 1.0, frac - x.type.scalar_frac) for x in (a, b)) >= 2**31:
+        frac -= 1
+    return tuple(narrowed(x, frac, -(2**31), 2**31 - 1) for x in (a, b))  # type: ignore[return-value]
+
+
+def as_seen(x: Op, raw: IntArray, view: View) -> Op:
+    """Return x as it is where nothing is pending, else an operand of 16 bits."""
+    pending = view.steps or not np.array_equal(view.columns, np.arange(x.type.size))
+    return operand(x, raw, view) if pending else x
 
 
 def _scaled_by(x: Op, a: Floats, b: Floats) -> Op:

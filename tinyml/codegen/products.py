@@ -24,6 +24,7 @@ _SUM_BITS = (16, 24, 32)
 _MOST_LEFT = 14  # of a column's shift
 _FINER = 4  # grids tried beyond the one that holds every weight
 _COARSER = 8  # grids given up for a narrower sum
+_SCALED_ENOUGH = 0.02  # error of each element behind factors of 8 bits
 _KEPT_ENOUGH = 0.05  # error at which no other than the trained weights are tried
 _FAR = 4  # times its spread; beyond, a column is moved to zero
 _MOST_FEEDBACK = 1024  # columns; the factor costs their cube
@@ -61,6 +62,8 @@ def affine(
     grid : int or ndarray of shape (n_columns,), optional
         Where given, ``weights * 2.0**grid`` are whole numbers, and these are what is stored.
     """
+    if grid is None and np.all(np.count_nonzero(weights, axis=1) == 1) and len(weights) > 1:
+        return _elementwise(x, raw, view, weights, bias, fmt)
     a, b, lo, hi = view.as_clipped_affine()
     bias = bias + weights @ b
     exponents = _scaled_grid(grid, a)
@@ -79,6 +82,63 @@ def affine(
             best = (error, candidate)
     assert best is not None, "a 32-bit sum holds any product on some grid"
     return best[1]
+
+
+def _elementwise(
+    x: Op, raw: IntArray, view: View, weights: Floats, bias: Floats, fmt: AffineFormat
+) -> Op:
+    """Return the ops of a matrix that has one weight in every row."""
+    row, entry = np.arange(len(weights)), np.abs(weights).argmax(axis=1)
+    view, weight = view.take(entry), weights[row, entry]
+    a, b, lo, hi = view.as_clipped_affine()
+    if not np.array_equal(view.columns, np.arange(x.type.size)):
+        x, raw = Gather(x, view.columns), raw[:, view.columns]
+    source, x = x, _limited(x, raw, lo, hi, 2 ** (fmt.input_bits - 1) - 1)
+    raw = run_between(source, x, raw)
+    unit = weight * a * np.ldexp(1.0, -np.broadcast_to(x.type.frac, x.type.shape))
+    offset = weight * b + bias
+    wanted = raw * unit + offset
+    for bits in (8, 16):  # as many as one column beside the others needs, which are few numbers
+        op = _scale(x, unit, offset, bits)
+        got = op.type.to_float(op.run(raw))
+        if relative_error(got, wanted, each=True) <= _SCALED_ENOUGH:
+            break
+    return op
+
+
+def _scale(x: Op, unit: Floats, offset: Floats, bits: int) -> Scale:
+    """Return x with a factor of so many bits and an offset for every element."""
+    ends = np.maximum(np.abs(x.type.lo), np.abs(x.type.hi))
+    largest = float((np.abs(unit) * ends + np.abs(offset)).max())
+    frac = min(grid(unit, bits), frac_for(largest, 2**30)) if unit.any() else 0
+    factors, offsets = (
+        np.floor(np.ldexp(part, frac) + 0.5).astype(np.int64) for part in (unit, offset)
+    )
+    return Scale(x, factors, offsets, frac)
+
+
+def shifts_to(x: Op, seen: IntArray, limit: int) -> IntArray:
+    """Return by how much each column has to be shifted to the right to fit ±limit."""
+    bits = np.array([int(r).bit_length() for r in np.abs(seen).max(axis=0, initial=1)])
+    return _within_32_bits(np.maximum(0, bits - limit.bit_length()), x, limit)
+
+
+def _within_32_bits(shift: IntArray, x: Op, limit: int) -> IntArray:
+    """Let shifts differ no more than 32 bits hold the product with a power of two."""
+    right = max(0, int(shift.max()))
+    widest = min(right + limit.bit_length(), x.type.magnitude.bit_length())
+    return np.asarray(np.maximum(shift, right + widest - 30))
+
+
+def _limited(x: Op, raw: IntArray, lo: Floats, hi: Floats, limit: int) -> Op:
+    """Clip to real bounds, and narrow every column to what its calibrated values need."""
+    bounds = _raw_bound(x, lo, x.type.lo), _raw_bound(x, hi, x.type.hi)
+    seen = np.clip(raw, *bounds)
+    shift = shifts_to(x, seen, limit)
+    if not shift.any() and x.type.magnitude <= limit and not np.isfinite([lo, hi]).any():
+        return x
+    ends = (np.clip(rshift(end, shift), -limit, limit) for end in bounds)
+    return Narrow(x, shift, *ends)
 
 
 def run_between(source: Op, target: Op, raw: IntArray) -> IntArray:
@@ -412,9 +472,7 @@ class _Product:
         """
         if len(self.raw) < 2:
             return None
-        right = max(0, int(shift.max()))
-        widest = min(right + self.limit.bit_length(), self.x.type.magnitude.bit_length())
-        shift = np.maximum(shift, right + widest - 30)  # the product with a power of two has to fit
+        shift = _within_32_bits(shift, self.x, self.limit)
         if np.all(shift == shift[0]):
             return None
         try:

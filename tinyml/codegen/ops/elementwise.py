@@ -160,6 +160,76 @@ class Mul(Elementwise):
 
 
 @dataclass(eq=False)
+class Above(Elementwise):
+    """y_i = 1 where x_i > threshold_i, else 0."""
+
+    x: Op
+    thresholds: IntArray
+
+    def __post_init__(self) -> None:
+        self.inputs = (self.x,)
+        t, thresholds = self.x.type, np.asarray(self.thresholds)
+        self.type = Fixed(t.shape, 0, (t.lo > thresholds) * 1, (t.hi > thresholds) * 1)
+        ends = t.lowest, t.highest, int(thresholds.min()), int(thresholds.max())
+        self._working = arithmetic_ctype(min(ends), max(ends))
+
+    def run(self, *args: IntArray) -> IntArray:
+        return (args[0] > self.thresholds).astype(np.int64)
+
+    def tables(self) -> dict[str, Table]:
+        return {"thresholds": Table.of(self.thresholds)}
+
+    def element(self, c: Code, index: str, *values: str) -> str:
+        working, (x,) = c.ctype(self._working), values
+        threshold = c.read(self, "thresholds", index)
+        return f"(({working}){x} > ({working}){threshold} ? 1 : 0)"
+
+
+@dataclass(eq=False)
+class Fill(Elementwise):
+    """y_i = value_i where x_i is the code that says so, else x_i · 2^left."""
+
+    x: Op
+    codes: int | IntArray
+    values: int | IntArray
+    left: int
+
+    def __post_init__(self) -> None:
+        self.inputs = (self.x,)
+        t = self.x.type
+        lo, hi = (np.left_shift(np.asarray(end, dtype=np.int64), self.left) for end in (t.lo, t.hi))
+        self.codes, self.values = _collapsed(self.codes), _collapsed(self.values)
+        self.type = Fixed(
+            t.shape,
+            np.asarray(t.frac, dtype=np.int64) + self.left,
+            np.minimum(lo, self.values),
+            np.maximum(hi, self.values),
+        )
+        ends = [self.type.lo, self.type.hi, t.lo, t.hi, self.codes]
+        lowest, highest = min(int(np.min(e)) for e in ends), max(int(np.max(e)) for e in ends)
+        self._working = arithmetic_ctype(lowest, highest)
+
+    def run(self, *args: IntArray) -> IntArray:
+        (x,) = args
+        return np.where(x == self.codes, self.values, np.left_shift(x, self.left))
+
+    def tables(self) -> dict[str, Table]:
+        parts = {"codes": self.codes, "values": self.values}
+        return {key: Table.of(np.asarray(v)) for key, v in parts.items() if np.ndim(v) > 0}
+
+    def element(self, c: Code, index: str, *values: str) -> str:
+        working, v = c.ctype(self._working), c.fresh("v")
+        code, value = (
+            c_int(int(part)) if np.ndim(part) == 0 else c.read(self, key, index)
+            for key, part in (("codes", self.codes), ("values", self.values))
+        )
+        c.line(f"{working} {v} = ({working}){values[0]};")
+        otherwise = f"({working})({v} * {c_int(1 << self.left)})" if self.left else v
+        c.line(f"{v} = {v} == ({working}){code} ? ({working}){value} : {otherwise};")
+        return v
+
+
+@dataclass(eq=False)
 class Child(Elementwise):
     """y = min(2k + 1, last) where s > 0, else min(2k + 2, last): one step down a complete tree."""
 
