@@ -36,6 +36,7 @@ from tinyml.codegen.ops import (
     Op,
     PairVotes,
     Scale,
+    ScaledDistance,
     Scan,
     SquaredDistance,
     TreeCode,
@@ -235,6 +236,19 @@ def squared_distances(draw, x):
 
 
 @st.composite
+def scaled_distances(draw, x):
+    n, left = x.type.size, draw(st.integers(0, 4))
+    limit = min(int(np.sqrt((2**31 - 1) // n)), draw(st.sampled_from([1, 127, 32767])))
+    point = min(x.type.magnitude << left, draw(st.sampled_from([127, 32767, 2**24])))
+    scale = min(2**30 // max(1, (x.type.magnitude << left) + point), 32767)
+    shape = (draw(SIZES), n)
+    points = draw(integers(shape, -point, point))
+    scales = draw(integers(shape, -scale, draw(st.sampled_from([0, scale]))))
+    right = draw(st.integers(0, 20))
+    return legal(lambda: ScaledDistance(x, points, scales, left, right, limit, draw(FRACS)))
+
+
+@st.composite
 def trees(draw, x, n_values):
     """Trees of any shape in depth-first order, chains and single leaves among them.
 
@@ -384,6 +398,7 @@ STRATEGIES = {
     "Nearest": nearest,
     "Scan": scans,
     "Local": scans,
+    "ScaledDistance": scaled_distances,
     "SquaredDistance": squared_distances,
     "TreeCode": partial(tree_walks, TreeCode),
     "TreeTable": partial(tree_walks, TreeTable),

@@ -28,6 +28,7 @@ from tinyml.codegen.functions import (
     FunctionFormat,
     filled,
     function,
+    gathered,
     joined,
     narrow_each,
     nearest,
@@ -51,12 +52,20 @@ from tinyml.codegen.graph import (
     Normalized,
     PairVotes,
     Product,
+    ScaledDistance,
     SquaredDistance,
     Sum,
     Winner,
 )
 from tinyml.codegen.inputs import InputRange
-from tinyml.codegen.kernels import DecayFormat, DistanceFormat, decay, squared_distance
+from tinyml.codegen.kernels import (
+    DecayFormat,
+    DistanceFormat,
+    ScaledFormat,
+    decay,
+    scaled_distance,
+    squared_distance,
+)
 from tinyml.codegen.operands import (
     WIDEST,
     Value,
@@ -108,6 +117,7 @@ LADDERS: dict[type, tuple[Any, ...]] = {
         DistanceFormat(16, 8, 16),
         DistanceFormat(16, 16, 16),
     ),
+    ScaledDistance: (ScaledFormat(8, 8), ScaledFormat(8, 16), ScaledFormat(16, 16)),
     Decay: (DecayFormat(8, False), DecayFormat(8, True), DecayFormat(16, True)),
     Function: (FunctionFormat(8), FunctionFormat(16)),
     Forest: (ForestFormat(8), ForestFormat(16)),
@@ -324,6 +334,9 @@ class Builder:
             return chosen(reads, stage, node, fmt)
         if isinstance(node, SquaredDistance):
             return squared_distance(x, raw, node, self._reach(position), fmt)
+        if isinstance(node, ScaledDistance):
+            x, raw = gathered(x, stage.views[0]), raw[:, stage.views[0].columns]
+            return scaled_distance(x, raw, node, fmt)
         if isinstance(node, Decay):
             return decay(x, node, fmt)
         if isinstance(node, Forest):

@@ -31,6 +31,7 @@ from tinyml.codegen.graph import (
     Node,
     Normalized,
     PairVotes,
+    ScaledDistance,
     SquaredDistance,
     Step,
     Take,
@@ -170,6 +171,8 @@ class _Folding:
             seen = self._distance(node)
         elif isinstance(node, Scan):
             seen = self._scan(node)
+        elif isinstance(node, ScaledDistance):
+            seen = self._scaled_distance(node)
         elif isinstance(node, Joined):
             seen = self._joined(node)
         elif isinstance(node, Filled):
@@ -208,7 +211,10 @@ class _Folding:
         return self._put(node) if pending else (position, view)
 
     def _put(self, node: Node) -> _Seen:
-        return self._push(Affine(node, np.eye(node.size)), self.seen[node])
+        """Compute what is pending, once for all who read it."""
+        self.seen[node] = self._push(Affine(node, np.eye(node.size)), self.seen[node])
+        self.frozen.add(self.seen[node][0])
+        return self.seen[node]
 
     def _has_one_grid(self, position: int) -> bool:
         """Whether all elements of a stage are on one grid, which those of the input are not."""
@@ -299,11 +305,22 @@ class _Folding:
             middle = np.ldexp(np.floor(np.ldexp(middle, node.grid)), -node.grid)
         seen = self.seen[node.x]
         if self._changeable(seen) is None:
-            seen = self._put(node.x)
+            seen = self._push(Affine(node.x, np.eye(node.x.size)), seen)
         last = self._changeable(seen)
         assert last is not None
         seen = self._change(seen[0], last - middle)
         return self._push(SquaredDistance(node.x, node.points - middle, node.grid), seen)
+
+    def _scaled_distance(self, node: ScaledDistance) -> _Seen:
+        """Move elementwise steps into points and scales."""
+        if any(operation in _CLIPS for operation, _ in self.seen[node.x][1].steps):
+            self._put(node.x)
+        position, view = self.seen[node.x]
+        a, b, _, _ = view.as_clipped_affine()
+        with np.errstate(divide="ignore", invalid="ignore"):
+            points = np.where(a == 0, 0.0, (node.points - b) / a)
+        raw = ScaledDistance(node.x, points, node.scales * a)
+        return self._push(raw, (position, View(view.columns)))
 
     def _scan(self, node: Scan) -> _Seen:
         """Put the stages of the body before the stage that repeats them."""

@@ -204,6 +204,27 @@ class SquaredDistance(Node):
 
 
 @dataclass(frozen=True, eq=False)
+class ScaledDistance(Node):
+    """d_j = Σ_k (s_jk (x_k - p_jk))², with points and scales of shape (n_points, n_inputs)."""
+
+    x: Node
+    points: Floats
+    scales: Floats
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "size", len(self.points))
+
+    @property
+    def inputs(self) -> tuple[Node, ...]:
+        return (self.x,)
+
+    def evaluate(self, *values: Floats) -> Floats:
+        (x,) = values
+        pairs = zip(self.points, self.scales, strict=True)
+        return np.column_stack([(((x - p) * s) ** 2).sum(axis=1) for p, s in pairs])
+
+
+@dataclass(frozen=True, eq=False)
 class Decay(Node):
     """k = exp(-rate · d) for d ≥ 0."""
 

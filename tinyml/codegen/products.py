@@ -25,6 +25,7 @@ _MOST_LEFT = 14  # of a column's shift
 _FINER = 4  # grids tried beyond the one that holds every weight
 _COARSER = 8  # grids given up for a narrower sum
 _SCALED_ENOUGH = 0.02  # error of each element behind factors of 8 bits
+_EXTRA = 2  # bits of a constant beyond those of what it is added to
 _KEPT_ENOUGH = 0.05  # error at which no other than the trained weights are tried
 _FAR = 4  # times its spread; beyond, a column is moved to zero
 _MOST_FEEDBACK = 1024  # columns; the factor costs their cube
@@ -93,6 +94,8 @@ def _elementwise(
     a, b, lo, hi = view.as_clipped_affine()
     if not np.array_equal(view.columns, np.arange(x.type.size)):
         x, raw = Gather(x, view.columns), raw[:, view.columns]
+    if not view.steps and np.unique(np.abs(weight)).size == 1 and _is_power_of_two(weight[0]):
+        return _signed(x, np.sign(weight), bias, int(np.log2(abs(weight[0]))))
     source, x = x, _limited(x, raw, lo, hi, 2 ** (fmt.input_bits - 1) - 1)
     raw = run_between(source, x, raw)
     unit = weight * a * np.ldexp(1.0, -np.broadcast_to(x.type.frac, x.type.shape))
@@ -104,6 +107,23 @@ def _elementwise(
         if relative_error(got, wanted, each=True) <= _SCALED_ENOUGH:
             break
     return op
+
+
+def _is_power_of_two(value: float) -> bool:
+    return bool(np.frexp(abs(value))[0] == 0.5)
+
+
+def _signed(x: Op, sign: Floats, bias: Floats, exponent: int) -> Op:
+    """Return ``± x · 2**exponent + bias`` on the finest grid on which 32 bits hold it."""
+    fracs = np.asarray(np.broadcast_to(x.type.frac, x.type.shape))
+    ends = np.ldexp(np.maximum(np.abs(x.type.lo), np.abs(x.type.hi)) + 1.0, -fracs)
+    largest = float((ends + np.abs(np.ldexp(bias, -exponent))).max())
+    frac = min(int(fracs.max()) + _EXTRA, frac_for(largest, 2**30))
+    if np.any(fracs > frac) or np.unique(fracs).size > 1:
+        x = Narrow(x, fracs - frac, -(2**30), 2**30)
+    factor = np.ldexp(sign, frac - x.type.scalar_frac).astype(np.int64)
+    offset = np.floor(np.ldexp(bias, frac - exponent) + 0.5).astype(np.int64)
+    return Scale(x, factor, offset, frac - exponent)
 
 
 def _scale(x: Op, unit: Floats, offset: Floats, bits: int) -> Scale:

@@ -7,11 +7,8 @@ from typing import Any
 import numpy as np
 from sklearn.naive_bayes import BernoulliNB, ComplementNB, GaussianNB, MultinomialNB
 
-from tinyml.codegen.graph import Above, Affine, Floats, Graph, Node
+from tinyml.codegen.graph import Above, Affine, Floats, Graph, Node, ScaledDistance
 from tinyml.codegen.lower import lower
-
-_FARTHEST = 16.0  # standard deviations; what is beyond says no more
-_STILL = 1e-4  # of a feature's variance: in this class it does not vary
 
 
 def compared(g: Graph, x: Node, weights: Floats, bias: Any) -> Affine:
@@ -46,33 +43,10 @@ def _(model: ComplementNB, g: Graph, x: Node) -> Node:
 
 @lower.register
 def _(model: GaussianNB, g: Graph, x: Node) -> Node:
-    """score_k = c_k - Σ_j w_kj (z_j - m_kj)², with z the features on their own scale.
-
-    A feature that does not vary in a class has a variance close to 0 there, and a weight beside
-    which no integer could hold the others: it becomes one that still outweighs what these say.
-    """
+    """score_k = log prior_k - Σ_j log(2π var_kj) / 2 - Σ_j (x_j - mean_kj)² / (2 var_kj)."""
     g.link = "softmax"
-    middle = model.class_prior_ @ model.theta_
-    spread = model.class_prior_ @ (model.var_ + (model.theta_ - middle) ** 2)
-    z = ((x - middle) / np.sqrt(spread)).clip(-_FARTHEST, _FARTHEST)
-    mean, variance = (model.theta_ - middle) / np.sqrt(spread), model.var_ / spread
-    still = variance < _STILL
-    bias = np.log(model.class_prior_) - 0.5 * np.log(2 * np.pi * model.var_).sum(axis=1)
-    square = z * z
-    scores = _quadratic(z, square, np.where(still, 0.0, 0.5 / variance), mean, bias)
-    if not still.any():
-        return scores
-    return scores + _quadratic(z, square, _outweighing(variance, mean, still), mean, 0.0)
-
-
-def _quadratic(z: Node, square: Node, weight: Floats, mean: Floats, bias: Any) -> Node:
-    """Return bias_k - Σ_j weight_kj (z_j - mean_kj)²."""
-    constant = bias - (weight * mean**2).sum(axis=1)
-    return Affine(square, -weight) + Affine(z, 2 * weight * mean, constant)
-
-
-def _outweighing(variance: Floats, mean: Floats, still: Any) -> Floats:
-    """Return weights by which a deviation of one exceeds what separates classes otherwise."""
-    weight = np.where(still, 0.0, 0.5 / variance)
-    between = weight[:, None] * (mean[None] - mean[:, None]) ** 2
-    return np.where(still, float(between.sum(axis=2).max()), 0.0)
+    tells = np.ptp(model.theta_, axis=0) + np.ptp(model.var_, axis=0) > 0
+    mean, variance = model.theta_[:, tells], model.var_[:, tells]
+    bias = np.log(model.class_prior_) - 0.5 * np.log(2 * np.pi * variance).sum(axis=1)
+    scores: Node = ScaledDistance(x[tells], mean, np.sqrt(0.5 / variance)) * -1.0 + bias
+    return scores

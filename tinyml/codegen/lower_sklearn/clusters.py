@@ -7,7 +7,15 @@ from sklearn.cluster import KMeans, MiniBatchKMeans
 from sklearn.mixture import BayesianGaussianMixture, GaussianMixture
 from sklearn.neighbors import NearestCentroid
 
-from tinyml.codegen.graph import Affine, Floats, Graph, Node, SquaredDistance, joined
+from tinyml.codegen.graph import (
+    Affine,
+    Floats,
+    Graph,
+    Node,
+    ScaledDistance,
+    SquaredDistance,
+    joined,
+)
 from tinyml.codegen.lower import lower
 from tinyml.codegen.lower_sklearn.linear import length_squared
 
@@ -62,7 +70,7 @@ def _(model: GaussianMixture | BayesianGaussianMixture, g: Graph, x: Node) -> No
     if model.covariance_type == "spherical":
         factor = -0.5 * factors**2
     elif model.covariance_type == "diag":
-        distances = joined([length_squared((x - m) * f) for m, f in pairs])
+        distances = ScaledDistance(x, means, factors)
     else:
         distances = joined([length_squared((x - m) @ f) for m, f in pairs])
     scores: Node = distances * factor + bias

@@ -2,7 +2,7 @@
 
 from tinyml.codegen.ops.base import Op, Store, Table
 from tinyml.codegen.ops.choices import Nearest, PairVotes, Winner
-from tinyml.codegen.ops.distance import SquaredDistance
+from tinyml.codegen.ops.distance import ScaledDistance, SquaredDistance
 from tinyml.codegen.ops.elementwise import (
     Above,
     Add,
@@ -48,6 +48,7 @@ __all__ = [
     "Op",
     "PairVotes",
     "Scale",
+    "ScaledDistance",
     "Scan",
     "Sign",
     "SquaredDistance",

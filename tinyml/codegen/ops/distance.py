@@ -11,12 +11,93 @@ from tinyml.codegen.fixed import (
     IntArray,
     arithmetic_ctype,
     ctype_bytes,
+    ctype_range,
     index_ctype,
+    rshift,
     storage_ctype,
 )
 from tinyml.codegen.ops.base import Code, Op, Ref, Store, Table
-from tinyml.codegen.ops.elementwise import c_int
+from tinyml.codegen.ops.elementwise import c_int, shifted
 from tinyml.codegen.ops.linear import carry, counting
+
+
+@dataclass(eq=False)
+class ScaledDistance(Op):
+    """d_j = Σ_k clip((x_k · 2^left - p_jk) s_jk >> right)², rounded half up, within ±limit."""
+
+    x: Op
+    points: IntArray
+    scales: IntArray
+    left: int
+    right: int
+    limit: int
+    frac: int
+
+    def __post_init__(self) -> None:
+        self.inputs = (self.x,)
+        source, half = self.x.type, (1 << self.right) >> 1
+        low = np.left_shift(source.lo, self.left) - self.points
+        high = np.left_shift(source.hi, self.left) - self.points
+        ends = np.array([low * self.scales, high * self.scales]) + half
+        scaled = np.abs(np.right_shift(ends, self.right)).max(axis=0)
+        largest = np.minimum(scaled, self.limit)
+        self.type = Fixed((len(self.points),), self.frac, 0, (largest**2).sum(axis=1))
+        self._wide = arithmetic_ctype(min(0, int(low.min())), max(0, int(high.max())))
+        self._product = arithmetic_ctype(min(0, int(ends.min())), max(half, int(ends.max())))
+        if self.limit >= 2**15:
+            raise OverflowError("what is squared needs more than 16 bits")
+        self.type.ctype  # refuses now what 32 bits cannot hold  # noqa: B018
+
+    def run(self, *args: IntArray) -> IntArray:
+        x = np.left_shift(args[0], self.left)
+        distance = np.zeros((len(x), len(self.points)), dtype=np.int64)
+        for j, (point, scale) in enumerate(zip(self.points, self.scales, strict=True)):
+            scaled = np.clip(rshift((x - point) * scale, self.right), -self.limit, self.limit)
+            distance[:, j] = (scaled**2).sum(axis=1)
+        return distance
+
+    def tables(self) -> dict[str, Table]:
+        return {"points": Table.of(self.points.ravel()), "scales": Table.of(self.scales.ravel())}
+
+    @property
+    def work(self) -> int:
+        return self.points.size * (2 * ctype_bytes(self.tables()["scales"].ctype) + 8)
+
+    @property
+    def cost(self) -> str:
+        return f"{self.points.size} scaled squares"
+
+    def emit(self, c: Code, store: Store, *args: Ref) -> None:
+        (x,) = args
+        p, next_point = c.cursor(self, "points")
+        s, next_scale = c.cursor(self, "scales")
+        n, tables = self.points.shape[1], self.tables()
+        wide, product = c.ctype(self._wide), c.ctype(self._product)
+        number = f"({wide})*x++"
+        if self.left:
+            number = f"({wide})({number} * {c_int(1 << self.left)})"
+        scaled = f"({product})(({product})d * ({product}){next_scale}(s))"
+        if self.right:
+            half, magnitude = c_int(1 << (self.right - 1)), ctype_range(self._product)[1]
+            rounded = f"({product})({scaled} + {half})"
+            scaled = f"({product}){shifted(c, rounded, self._product, self.right, magnitude)}"
+        routine = c.routine(
+            self,
+            "scaled",
+            sum=c.ctype(arithmetic_ctype(0, self.type.highest)),
+            point=tables["points"].ctype,
+            scale=tables["scales"].ctype,
+            x=self.x.type.ctype,
+            count=index_ctype(n),
+            wide=wide,
+            product=product,
+            difference=f"({wide})({number} - ({wide}){next_point}(p))",
+            scaled=scaled,
+            low=c_int(-self.limit),
+            high=c_int(self.limit),
+        )
+        with c.loop("i", self.type.size) as i:
+            store(i, f"{routine}(&{p}, &{s}, {x.name}, {n})")
 
 
 @dataclass(eq=False)
