@@ -94,7 +94,8 @@ def _elementwise(
     a, b, lo, hi = view.as_clipped_affine()
     if not np.array_equal(view.columns, np.arange(x.type.size)):
         x, raw = Gather(x, view.columns), raw[:, view.columns]
-    if not view.steps and np.unique(np.abs(weight)).size == 1 and _is_power_of_two(weight[0]):
+    plain = not view.steps and np.unique(np.abs(weight)).size == np.unique(x.type.frac).size == 1
+    if plain and _is_power_of_two(weight[0]):
         return _signed(x, np.sign(weight), bias, int(np.log2(abs(weight[0]))))
     source, x = x, _limited(x, raw, lo, hi, 2 ** (fmt.input_bits - 1) - 1)
     raw = run_between(source, x, raw)
@@ -115,12 +116,11 @@ def _is_power_of_two(value: float) -> bool:
 
 def _signed(x: Op, sign: Floats, bias: Floats, exponent: int) -> Op:
     """Return ``± x · 2**exponent + bias`` on the finest grid on which 32 bits hold it."""
-    fracs = np.asarray(np.broadcast_to(x.type.frac, x.type.shape))
-    ends = np.ldexp(np.maximum(np.abs(x.type.lo), np.abs(x.type.hi)) + 1.0, -fracs)
-    largest = float((ends + np.abs(np.ldexp(bias, -exponent))).max())
-    frac = min(int(fracs.max()) + _EXTRA, frac_for(largest, 2**30))
-    if np.any(fracs > frac) or np.unique(fracs).size > 1:
-        x = Narrow(x, fracs - frac, -(2**30), 2**30)
+    own = x.type.scalar_frac
+    largest = np.ldexp(x.type.magnitude + 1.0, -own) + np.abs(np.ldexp(bias, -exponent)).max()
+    frac = min(own + _EXTRA, frac_for(float(largest), 2**30))
+    if own > frac:
+        x = Narrow(x, own - frac, -(2**30), 2**30)
     factor = np.ldexp(sign, frac - x.type.scalar_frac).astype(np.int64)
     offset = np.floor(np.ldexp(bias, frac - exponent) + 0.5).astype(np.int64)
     return Scale(x, factor, offset, frac - exponent)
