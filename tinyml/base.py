@@ -6,6 +6,8 @@ from typing import Any, TypeVar
 import numpy as np
 from scipy.special import expit, softmax
 from sklearn.base import ClassifierMixin, _fit_context
+from sklearn.compose import ColumnTransformer
+from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline
 from sklearn.utils import get_tags
 from sklearn.utils._param_validation import Interval, StrOptions
@@ -55,9 +57,17 @@ def flattened(X: Any) -> Any:
 
 
 def allows_nan(model: Any) -> bool:
-    """Whether a model knows what NaN means; a pipeline does not say so of its steps."""
+    """Whether a model knows what NaN means; a pipeline does not say so of its steps.
+
+    What follows a step that fills gaps sees none.
+    """
     if isinstance(model, Pipeline):
-        return all(allows_nan(s) for _, s in model.steps if s is not None and s != "passthrough")
+        steps = [s for _, s in model.steps if s is not None and s != "passthrough"]
+        filling = [k for k, step in enumerate(steps) if isinstance(step, SimpleImputer)]
+        return all(allows_nan(step) for step in steps[: min(filling, default=len(steps))])
+    if isinstance(model, ColumnTransformer):
+        steps = [s for _, s, _ in model.transformers if not isinstance(s, str)]
+        return all(allows_nan(step) for step in steps)
     return bool(get_tags(model).input_tags.allow_nan)
 
 

@@ -30,7 +30,6 @@ from tinyml.codegen.functions import (
     function,
     gathered,
     joined,
-    narrow_each,
     nearest,
     normalized,
 )
@@ -67,7 +66,6 @@ from tinyml.codegen.kernels import (
     squared_distance,
 )
 from tinyml.codegen.operands import (
-    WIDEST,
     Value,
     aligned,
     as_seen,
@@ -81,6 +79,7 @@ from tinyml.codegen.ops import (
     Add,
     ChosenMatVec,
     Input,
+    Join,
     Local,
     MatVec,
     Mul,
@@ -95,7 +94,15 @@ from tinyml.codegen.ops import Child as ChildOp
 from tinyml.codegen.ops import PairVotes as PairVotesOp
 from tinyml.codegen.ops import Winner as WinnerOp
 from tinyml.codegen.ops.scan import evaluate
-from tinyml.codegen.products import AffineFormat, affine, narrow_together
+from tinyml.codegen.products import (
+    WIDEST,
+    AffineFormat,
+    affine,
+    narrow_each,
+    narrow_parts,
+    narrow_together,
+    run_between,
+)
 from tinyml.codegen.sequences import Frame, Held, State, steps_before_end
 from tinyml.codegen.sequences import Scan as ScanNode
 from tinyml.codegen.votes import Ballot, votes
@@ -229,7 +236,7 @@ class Builder:
         if isinstance(stage.node, State | Held | Frame):
             return self._local(stage, reads, levels[-1])
         op = self._lower(reads, stage, self._ladder(stage)[levels[-1]], position)
-        return op, evaluate([op], dict(reads))[0]
+        return op, evaluate([op], dict(before))[0]
 
     def _input(self, level: int) -> Input:
         n = self.X.shape[1]
@@ -381,10 +388,9 @@ class Builder:
 
     def _shared(self, product: Op) -> Op:
         """Let a product read what another one has narrowed in the same way."""
-        assert isinstance(product, MatVec | Scale)
-        x = product.x
-        if not isinstance(x, Narrow) or isinstance(product, Scale):
+        if not isinstance(product, MatVec) or not isinstance(product.x, Narrow):
             return product
+        x = product.x
         key = id(x.x), *(np.asarray(part).tobytes() for part in (x.shift, x.lo, x.hi))
         first = self._narrowed.setdefault(key, x)
         return product if first is x else replace(product, x=first)
@@ -458,8 +464,7 @@ class Builder:
 
     def _forest(self, x: Op, raw: IntArray, stage: Stage, node: Forest, fmt: ForestFormat) -> Op:
         if not isinstance(x, Input):
-            wide, x = x, _for_trees(x, raw, fmt.bits)
-            raw = evaluate([x], {wide: raw})[0]
+            x, raw = _for_trees(x, raw, fmt.bits)
         seen, ballot = self.values[node.x], self._ballot
         frac, node = (sum_frac(node, fmt.bits), node) if ballot is None else votes(ballot, fmt.bits)
         gaps = self._gaps(x, raw, node.x, node.precision, stage.views[0])
@@ -493,12 +498,16 @@ class Builder:
         return 2.5 / np.sqrt(after.rate) if isinstance(after, Decay) else np.inf
 
 
-def _for_trees(x: Op, raw: IntArray, bits: int) -> Op:
+def _for_trees(x: Op, raw: IntArray, bits: int) -> Value:
     """Narrow what trees compare, on one grid where it is so already."""
     limit = 2 ** (bits - 1) - 1
+    if isinstance(x, Join):
+        return narrow_parts(x, raw, limit)
     if np.unique(x.type.frac).size > 1:
-        return narrow_each(x, raw, limit)
-    return narrow_together(x, limit, float(np.abs(x.type.to_float(raw)).max(initial=0)))
+        narrow = narrow_each(x, raw, limit)
+    else:
+        narrow = narrow_together(x, limit, float(np.abs(x.type.to_float(raw)).max(initial=0)))
+    return narrow, run_between(x, narrow, raw)
 
 
 def _grid_error(x: Floats, frac: int, limit: int) -> float:

@@ -40,6 +40,7 @@ from tinyml.codegen.graph import (
 from tinyml.codegen.sequences import Frame, Held, Scan
 
 _CLIPS = ("min", "max")
+_MUCH = 0.7  # of the largest number, which is half a bit
 _NOTHING = {"add": 0.0, "sub": 0.0, "mul": 1.0, "div": 1.0, "min": np.inf, "max": -np.inf}
 _SETTLED = (BelowLargest, Decay, Function, Nearest, Normalized, PairVotes, Winner)
 
@@ -301,6 +302,8 @@ class _Folding:
     def _distance(self, node: SquaredDistance) -> _Seen:
         """Move the origin into the middle of the points, so that numbers get small."""
         middle = (node.points.max(axis=0) + node.points.min(axis=0)) / 2
+        if np.abs(node.points - middle).max() > _MUCH * np.abs(node.points).max():
+            middle = np.zeros_like(middle)  # an offset of each column would cost more than it gains
         if node.grid is not None:
             middle = np.ldexp(np.floor(np.ldexp(middle, node.grid)), -node.grid)
         seen = self.seen[node.x]

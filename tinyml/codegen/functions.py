@@ -10,7 +10,7 @@ import numpy as np
 from tinyml.codegen.fixed import IntArray, frac_for, to_raw
 from tinyml.codegen.fold import View
 from tinyml.codegen.graph import Filled, Floats, Function, Nearest
-from tinyml.codegen.operands import WIDEST, Value
+from tinyml.codegen.operands import Value
 from tinyml.codegen.ops import (
     Fill,
     Gather,
@@ -23,7 +23,7 @@ from tinyml.codegen.ops import (
     Scale,
 )
 from tinyml.codegen.ops import Nearest as NearestOp
-from tinyml.codegen.products import narrow_together, shifts_to
+from tinyml.codegen.products import WIDEST, narrow_together
 
 _INTERVALS = 64  # of a table, at most twice as many
 _SAMPLES = 2049  # at which it is seen where a function stops changing
@@ -120,10 +120,3 @@ def nearest(x: Op, node: Nearest) -> Op:
     whole = np.array_equal(node.values, np.floor(node.values)) and largest <= WIDEST
     frac = 0 if whole else frac_for(largest, WIDEST)
     return NearestOp(x, node.k, node.outputs, to_raw(node.values, frac, -WIDEST, WIDEST), frac)
-
-
-def narrow_each(x: Op, raw: IntArray, limit: int) -> Op:
-    """Narrow every element to ±limit on a grid of its own that its calibrated range fits."""
-    if x.type.magnitude <= limit:
-        return x
-    return Narrow(x, shifts_to(x, raw, limit), -limit, limit)

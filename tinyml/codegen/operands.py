@@ -8,10 +8,7 @@ from tinyml.codegen.fixed import IntArray, frac_for, rshift, to_raw
 from tinyml.codegen.fold import View
 from tinyml.codegen.graph import Floats
 from tinyml.codegen.ops import Gather, Narrow, Op, Scale
-from tinyml.codegen.products import narrow_together, run_between
-
-WIDEST = 2**15 - 1
-"""The largest operand of a product of two variables, and the largest state."""
+from tinyml.codegen.products import WIDEST, narrow_together, run_between
 
 _SUMMAND = 2**14 - 1  # of two whose sum has 16 bits
 _FACTOR = 2**13 - 1  # by which 16 bits are multiplied

@@ -18,13 +18,17 @@ from scipy.linalg import LinAlgError, cholesky, inv
 from tinyml.codegen.fixed import LARGEST_INPUT, IntArray, frac_for, grid, rshift, to_raw
 from tinyml.codegen.fold import View
 from tinyml.codegen.graph import Floats, relative_error
-from tinyml.codegen.ops import Gather, MatVec, Narrow, Op, Scale
+from tinyml.codegen.ops import Gather, Join, MatVec, Narrow, Op, Scale
 
 _SUM_BITS = (16, 24, 32)
 _MOST_LEFT = 14  # of a column's shift
 _FINER = 4  # grids tried beyond the one that holds every weight
 _COARSER = 8  # grids given up for a narrower sum
 _SCALED_ENOUGH = 0.02  # error of each element behind factors of 8 bits
+WIDEST = 2**15 - 1
+"""The largest operand of a product of two variables, and the largest state."""
+
+_SCALES = ((8, 2**15 - 1), (16, 2**15 - 1), (8, 2**30), (16, 2**30))  # factors, and results
 _EXTRA = 2  # bits of a constant beyond those of what it is added to
 _KEPT_ENOUGH = 0.05  # error at which no other than the trained weights are tried
 _FAR = 4  # times its spread; beyond, a column is moved to zero
@@ -63,8 +67,10 @@ def affine(
     grid : int or ndarray of shape (n_columns,), optional
         Where given, ``weights * 2.0**grid`` are whole numbers, and these are what is stored.
     """
-    if grid is None and np.all(np.count_nonzero(weights, axis=1) == 1) and len(weights) > 1:
+    if grid is None and np.all(np.count_nonzero(weights, axis=1) == 1):
         return _elementwise(x, raw, view, weights, bias, fmt)
+    if isinstance(x, Join):
+        x, raw = narrow_parts(x, raw, WIDEST)
     a, b, lo, hi = view.as_clipped_affine()
     bias = bias + weights @ b
     exponents = _scaled_grid(grid, a)
@@ -94,20 +100,55 @@ def _elementwise(
     a, b, lo, hi = view.as_clipped_affine()
     if not np.array_equal(view.columns, np.arange(x.type.size)):
         x, raw = Gather(x, view.columns), raw[:, view.columns]
-    plain = not view.steps and np.unique(np.abs(weight)).size == np.unique(x.type.frac).size == 1
-    if plain and _is_power_of_two(weight[0]):
+    plain = not view.steps and np.unique(np.abs(weight)).size == 1
+    if isinstance(x, Join) and plain:
+        x = _on_one_grid(x)
+    if plain and np.unique(x.type.frac).size == 1 and _is_power_of_two(weight[0]):
         return _signed(x, np.sign(weight), bias, int(np.log2(abs(weight[0]))))
-    source, x = x, _limited(x, raw, lo, hi, 2 ** (fmt.input_bits - 1) - 1)
+    source, x = x, _limited(x, raw, lo, hi, fmt.input_bits)
     raw = run_between(source, x, raw)
     unit = weight * a * np.ldexp(1.0, -np.broadcast_to(x.type.frac, x.type.shape))
     offset = weight * b + bias
-    wanted = raw * unit + offset
-    for bits in (8, 16):  # as many as one column beside the others needs, which are few numbers
-        op = _scale(x, unit, offset, bits)
+    if not offset.any() and all(map(_is_power_of_two, unit)) and np.all(unit > 0):
+        return _aligned(x, raw, unit)
+    wanted, is_fine = raw * unit + offset, fmt.input_bits == 16
+    for bits, limit in _SCALES[2 * is_fine :]:
+        op = _scale(x, unit, offset, bits, limit)
         got = op.type.to_float(op.run(raw))
-        if relative_error(got, wanted, each=True) <= _SCALED_ENOUGH:
+        if relative_error(got, wanted, each=is_fine) <= _SCALED_ENOUGH:
             break
     return op
+
+
+def narrow_parts(x: Join, raw: IntArray, limit: int) -> tuple[Join, IntArray]:
+    """Narrow each of the parts to ±limit, so that columns are of one size in their own units."""
+    ends = np.cumsum([part.type.size for part in x.parts])
+    seen = np.split(raw, ends[:-1], axis=1)
+    narrow = [narrow_each(part, r, limit) for part, r in zip(x.parts, seen, strict=True)]
+    runs = zip(x.parts, narrow, seen, strict=True)
+    return Join(tuple(narrow)), np.hstack([run_between(*run) for run in runs])
+
+
+def narrow_each(x: Op, raw: IntArray, limit: int) -> Op:
+    """Narrow every element to ±limit on a grid of its own that its calibrated range fits."""
+    is_narrow = 8 * x.type.dtype.itemsize <= limit.bit_length() + 1
+    return x if is_narrow else Narrow(x, shifts_to(x, raw, limit), -limit, limit)
+
+
+def _on_one_grid(x: Join) -> Join:
+    """Bring all parts to the finest grid on which 31 bits hold them."""
+    types = [part.type for part in x.parts]
+    frac = max(int(np.max(t.frac)) for t in types)
+    frac = min(frac, *(frac_for(np.ldexp(t.magnitude, -np.min(t.frac)), 2**30) for t in types))
+    ends = -(2**30), 2**30
+    return Join(tuple(Narrow(part, part.type.frac - frac, *ends) for part in x.parts))
+
+
+def _aligned(x: Op, raw: IntArray, unit: Floats) -> Op:
+    """Return elements that stand for `unit` each, powers of two, on one grid of 16 bits."""
+    frac = frac_for(float(np.abs(raw * unit).max(initial=0)), 2**15 - 1)
+    shift = -np.log2(unit).astype(np.int64) - frac
+    return Narrow(x, np.maximum(shift, shift.max() - 14), -WIDEST, WIDEST)
 
 
 def _is_power_of_two(value: float) -> bool:
@@ -116,6 +157,8 @@ def _is_power_of_two(value: float) -> bool:
 
 def _signed(x: Op, sign: Floats, bias: Floats, exponent: int) -> Op:
     """Return ``± x · 2**exponent + bias`` on the finest grid on which 32 bits hold it."""
+    if np.all(sign > 0) and not exponent and not np.any(bias):
+        return x
     own = x.type.scalar_frac
     largest = np.ldexp(x.type.magnitude + 1.0, -own) + np.abs(np.ldexp(bias, -exponent)).max()
     frac = min(own + _EXTRA, frac_for(float(largest), 2**30))
@@ -126,11 +169,11 @@ def _signed(x: Op, sign: Floats, bias: Floats, exponent: int) -> Op:
     return Scale(x, factor, offset, frac - exponent)
 
 
-def _scale(x: Op, unit: Floats, offset: Floats, bits: int) -> Scale:
-    """Return x with a factor of so many bits and an offset for every element."""
+def _scale(x: Op, unit: Floats, offset: Floats, bits: int, limit: int) -> Scale:
+    """Return x with a factor of so many bits and an offset for every element, within ±limit."""
     ends = np.maximum(np.abs(x.type.lo), np.abs(x.type.hi))
     largest = float((np.abs(unit) * ends + np.abs(offset)).max())
-    frac = min(grid(unit, bits), frac_for(largest, 2**30)) if unit.any() else 0
+    frac = min(grid(unit, bits), frac_for(largest, limit)) if unit.any() else 0
     factors, offsets = (
         np.floor(np.ldexp(part, frac) + 0.5).astype(np.int64) for part in (unit, offset)
     )
@@ -150,12 +193,14 @@ def _within_32_bits(shift: IntArray, x: Op, limit: int) -> IntArray:
     return np.asarray(np.maximum(shift, right + widest - 30))
 
 
-def _limited(x: Op, raw: IntArray, lo: Floats, hi: Floats, limit: int) -> Op:
+def _limited(x: Op, raw: IntArray, lo: Floats, hi: Floats, bits: int) -> Op:
     """Clip to real bounds, and narrow every column to what its calibrated values need."""
+    limit = 2 ** (bits - 1) - 1
     bounds = _raw_bound(x, lo, x.type.lo), _raw_bound(x, hi, x.type.hi)
     seen = np.clip(raw, *bounds)
     shift = shifts_to(x, seen, limit)
-    if not shift.any() and x.type.magnitude <= limit and not np.isfinite([lo, hi]).any():
+    is_narrow = 8 * x.type.dtype.itemsize <= bits
+    if is_narrow and not np.isfinite([lo, hi]).any():
         return x
     ends = (np.clip(rshift(end, shift), -limit, limit) for end in bounds)
     return Narrow(x, shift, *ends)
@@ -352,6 +397,11 @@ class _Product:
         if filled is not None:
             for sum_bits in _SUM_BITS:
                 yield from self._with(filled, sum_bits)
+        if self.fmt.input_bits == 8:  # a few rows may lie so far out that nothing is left of others
+            for finer in (1, 2, 3):
+                saturated = self._shifted(self._least_shift - finer)
+                if saturated is not None:
+                    yield from self._with(saturated, 32)
         if self._as_is:
             clipped = self._conditioned(self._uniform())
             for sum_bits in _SUM_BITS:

@@ -1,7 +1,8 @@
 """How many bytes constants take in read-only memory: pure functions, no compiler needed.
 
-A matrix is stored dense, or in compressed sparse rows where that is smaller: the values, for each a
-byte that says how far its column is from the one before, and one count per row. A vector is a bias:
+A matrix is stored dense, or in compressed sparse rows where that is smaller: the values, and either
+for each a byte that says how far its column is from the one before, or for each run of neighbours
+how far it is from the run before and how long; and one count per row. A vector is a bias:
 it is added to an accumulator, so it is dense and twice as wide as a value.
 """
 
@@ -61,6 +62,37 @@ def compressed_rows(matrix: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any], N
     return gaps, values, counts
 
 
+def rows_of_runs(matrix: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Return distances and lengths of the runs of a sparse matrix, its values, and runs per row.
+
+    The first distance of a row counts from column 0, others from the end of the run before. Runs
+    and distances beyond 255 are cut in pieces, which may be empty.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tinyml.codegen.storage import rows_of_runs
+    >>> rows_of_runs(np.array([[0, 7, 5, 0], [3, 0, 0, 0]]))
+    (array([[1, 2],
+           [0, 1]]), array([7, 5, 3]), array([1, 1]))
+    """
+    runs: list[tuple[int, int]] = []
+    counts = []
+    for row in matrix != 0:
+        ends = np.flatnonzero(np.diff(np.concatenate([[False], row, [False]]).astype(np.int8)))
+        before, first = 0, len(runs)
+        for start, end in ends.reshape(-1, 2).tolist():
+            distance, length = start - before, end - start
+            runs += [(_LARGEST_GAP, 0)] * (distance // _LARGEST_GAP)
+            distance %= _LARGEST_GAP
+            for _ in range(-(-length // _LARGEST_GAP)):
+                runs.append((distance, min(length, _LARGEST_GAP)))
+                distance, length = 0, length - _LARGEST_GAP
+            before = end
+        counts.append(len(runs) - first)
+    return np.array(runs, dtype=np.int64).reshape(-1, 2), matrix[matrix != 0], np.array(counts)
+
+
 def smallest_bytes(shape: tuple[int, int], n_nonzero: int, width: int) -> int:
     """Bytes that surely suffice for a matrix of `width`-byte values, wherever its non-zeros are."""
     rows, columns = shape
@@ -81,9 +113,20 @@ def max_nonzero(shape: tuple[int, int], available: int, width: int) -> int:
 def _array_bytes(array: NDArray[Any], width: int) -> int:
     if array.ndim < 2:
         return array.size * 2 * width
-    counts = compressed_rows(array)[2]
-    sparse = _sparse_bytes(len(array), int(counts.sum()), int(counts.max(initial=0)), width)
-    return min(_dense_bytes((array.shape[0], array.shape[1]), width), sparse)
+    return min(layout_bytes(array, width).values())
+
+
+def layout_bytes(matrix: NDArray[Any], width: int) -> dict[str, int]:
+    """Bytes of a matrix of `width`-byte values in each layout, "dense", "sparse" and "runs"."""
+    counts = compressed_rows(matrix)[2]
+    runs, values, of_rows = rows_of_runs(matrix)
+    return {
+        "dense": matrix.size * width,
+        "sparse": _sparse_bytes(len(counts), int(counts.sum()), int(counts.max(initial=0)), width),
+        "runs": len(values) * width
+        + runs.size
+        + len(of_rows) * _count_width(int(of_rows.max(initial=0))),
+    }
 
 
 def _dense_bytes(shape: tuple[int, int], width: int) -> int:

@@ -12,6 +12,7 @@ from sklearn.impute import SimpleImputer
 from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.preprocessing import (
     Binarizer,
+    FunctionTransformer,
     KBinsDiscretizer,
     MaxAbsScaler,
     MinMaxScaler,
@@ -43,6 +44,15 @@ def _(model: Pipeline, g: Graph, x: Node) -> Node:
 
 def _passed(step: Any, g: Graph, x: Node) -> Node:
     return x if step is None or isinstance(step, str) else transform(step, g, x)
+
+
+@lower.register
+def _(model: FunctionTransformer, g: Graph, x: Node) -> Node:
+    if model.func is not None:
+        raise TypeError(
+            "FunctionTransformer can be compiled only where it passes on what it reads."
+        )
+    return x
 
 
 # Scales -------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from tinyml.codegen.fixed import (
     index_ctype,
 )
 from tinyml.codegen.ops.base import Code, Op, Ref, Store, Table
-from tinyml.codegen.storage import compressed_rows, table_bytes
+from tinyml.codegen.storage import compressed_rows, layout_bytes, rows_of_runs
 
 
 def matmul_exact(x: IntArray, weights: IntArray) -> IntArray:
@@ -52,20 +52,26 @@ class MatVec(Op):
         self.accumulator = arithmetic_ctype(-partial, partial)
         top = int(largest.max(initial=0))
         self.product = "int16_t" if top < 2**15 else "int32_t"
-        self.sparse = self._sparse_is_smaller()
+        self.layout = self._smallest_layout()
 
-    def _sparse_is_smaller(self) -> bool:
-        width = ctype_bytes(Table.of(self.weights).ctype)
-        size = table_bytes([self.weights], 8 * width)
-        return bool(np.any(self.weights)) and size < self.weights.size * width
+    def _smallest_layout(self) -> str:
+        sizes = layout_bytes(self.weights, ctype_bytes(Table.of(self.weights).ctype))
+        return min(sizes, key=lambda layout: sizes[layout]) if np.any(self.weights) else "dense"
 
     def run(self, *args: IntArray) -> IntArray:
         return matmul_exact(args[0], self.weights.T) + self.bias
 
     def tables(self) -> dict[str, Table]:
         tables = {"bias": Table.of(self.bias)} if np.any(self.bias) else {}
-        if not self.sparse:
+        if self.layout == "dense":
             return tables | {"weights": Table.of(self.weights.ravel())}
+        if self.layout == "runs":
+            runs, values, counts = rows_of_runs(self.weights)
+            return tables | {
+                "counts": Table.of_indices(counts),
+                "places": Table.of_indices(runs.ravel()),
+                "weights": Table.of(values),
+            }
         gaps, values, counts = compressed_rows(self.weights)
         return tables | {
             "counts": Table.of_indices(counts),
@@ -80,7 +86,8 @@ class MatVec(Op):
     @property
     def n_products(self) -> int:
         """Number of products in one evaluation; of the mean matrix, where one is chosen."""
-        return int(np.count_nonzero(self.weights) if self.sparse else self.weights.size)
+        n_entries = self.tables()["weights"].values.size
+        return int(n_entries if np.any(self.weights) else self.weights.size)
 
     @property
     def cost(self) -> str:
@@ -88,24 +95,32 @@ class MatVec(Op):
         return f"{n} MAC, {self.accumulator.removesuffix('_t')} sum"
 
     def emit(self, c: Code, store: Store, *args: Ref) -> None:
-        self._rows(c, store, args[0].name, entry="0", row="")
+        self._rows(c, store, args[0].name, entry="0", place="0", row="")
 
-    def _rows(self, c: Code, store: Store, x: str, *, entry: str, row: str) -> None:
-        """Write the product of the rows from `row` on, whose weights begin with number `entry`."""
+    def _rows(self, c: Code, store: Store, x: str, *, entry: str, place: str, row: str) -> None:
+        """Write the product of the rows from `row` on.
+
+        Their weights begin with number `entry`, what tells their columns with number `place`.
+        """
         w, step = c.cursor(self, "weights", entry)
-        if self.sparse:
-            gaps, step_gap = c.cursor(self, "gaps", entry)
-            routine = self._sparse_routine(c, step, step_gap)
-        else:
+        if self.layout == "dense":
             routine, passes = self._dense_routine(c, step)
+        else:
+            places, step_place = c.cursor(self, self._places, place)
+            routine = self._sparse_routine(c, step, step_place)
         with c.loop("i", self.type.size) as i:
             k = f"{row} + {i}" if row else i
             start = c.read(self, "bias", k) if np.any(self.bias) else "0"
-            if self.sparse:
-                n = c.read(self, "counts", k)
-                store(i, f"{routine}({start}, &{w}, &{gaps}, {x}, {n})")
-            else:
+            if self.layout == "dense":
                 store(i, f"{routine}({start}, &{w}, {x}, {passes})")
+            else:
+                n = c.read(self, "counts", k)
+                store(i, f"{routine}({start}, &{w}, &{places}, {x}, {n})")
+
+    @property
+    def _places(self) -> str:
+        """The table that tells the columns of weights."""
+        return "places" if self.layout == "runs" else "gaps"
 
     def _types(self, c: Code, step: str) -> dict[str, str]:
         return {
@@ -116,13 +131,14 @@ class MatVec(Op):
             "next": step,
         }
 
-    def _sparse_routine(self, c: Code, step: str, step_gap: str) -> str:
-        count = self.tables()["counts"].ctype
-        fields = self._types(c, step) | {"count": count, "next_gap": step_gap}
+    def _sparse_routine(self, c: Code, step: str, step_place: str) -> str:
+        count, kind = self.tables()["counts"].ctype, self.layout
+        next_place = "next_run" if kind == "runs" else "next_gap"
+        fields = self._types(c, step) | {"count": count, next_place: step_place}
         if self._is_8_by_8:
             fields |= {"mul": self._multiply, "carry": carry(self.accumulator, "sign")}
-            return c.routine(self, "sparse8", **(fields | counting(count)))
-        return c.routine(self, "sparse", **fields)
+            return c.routine(self, f"{kind}8", **(fields | counting(count)))
+        return c.routine(self, kind, **fields)
 
     def _dense_routine(self, c: Code, step: str) -> tuple[str, int]:
         """Return the routine of one row and how many passes it is to make."""
@@ -195,11 +211,17 @@ class ChosenMatVec(MatVec):
 
     def tables(self) -> dict[str, Table]:
         tables = super().tables()
-        if self.sparse:
-            counts = compressed_rows(self.weights)[2].reshape(self.n_choices, -1).sum(axis=1)
-            starts = np.concatenate([[0], np.cumsum(counts)[:-1]]).astype(np.int64)
-            tables["starts"] = Table.of_indices(starts)
+        if self.layout == "runs":
+            tables["starts"] = self._starts(np.count_nonzero(self.weights, axis=1))
+            tables["run_starts"] = self._starts(2 * rows_of_runs(self.weights)[2])
+        elif self.layout == "sparse":
+            tables["starts"] = self._starts(compressed_rows(self.weights)[2])
         return tables
+
+    def _starts(self, n_of_rows: IntArray) -> Table:
+        """Return where each matrix begins, from the numbers of entries of the rows."""
+        counts = n_of_rows.reshape(self.n_choices, -1).sum(axis=1)
+        return Table.of_indices(np.concatenate([[0], np.cumsum(counts)[:-1]]).astype(np.int64))
 
     @property
     def n_products(self) -> int:
@@ -211,12 +233,14 @@ class ChosenMatVec(MatVec):
         size = n_rows * self.weights.shape[1]
         position = index_ctype(max(256, self.n_choices * size))
         c.line(f"const {position} {k} = ({position}){index('0')};")
-        entry = c.read(self, "starts", k) if self.sparse else f"({position})({k} * {size}U)"
+        is_dense = self.layout == "dense"
+        entry = f"({position})({k} * {size}U)" if is_dense else c.read(self, "starts", k)
+        place = c.read(self, "run_starts", k) if self.layout == "runs" else entry
         row = ""
-        if self.sparse or np.any(self.bias):
+        if not is_dense or np.any(self.bias):
             row = c.fresh("row")
             c.line(f"const {position} {row} = ({position})({k} * {n_rows}U);")
-        self._rows(c, store, x.name, entry=entry, row=row)
+        self._rows(c, store, x.name, entry=entry, place=place, row=row)
 
 
 def counting(ctype: str) -> dict[str, str]:
