@@ -12,6 +12,9 @@ from pathlib import Path
 
 import numpy as np
 from sklearn.base import BaseEstimator, clone, is_regressor
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.cluster import KMeans, MiniBatchKMeans
+from sklearn.compose import ColumnTransformer
 from sklearn.datasets import (
     load_breast_cancer,
     load_diabetes,
@@ -20,7 +23,11 @@ from sklearn.datasets import (
     load_linnerud,
     load_wine,
 )
-from sklearn.decomposition import PCA
+from sklearn.decomposition import PCA, TruncatedSVD
+from sklearn.discriminant_analysis import (
+    LinearDiscriminantAnalysis,
+    QuadraticDiscriminantAnalysis,
+)
 from sklearn.ensemble import (
     AdaBoostClassifier,
     BaggingClassifier,
@@ -34,6 +41,8 @@ from sklearn.ensemble import (
     IsolationForest,
     RandomForestClassifier,
     RandomForestRegressor,
+    VotingClassifier,
+    VotingRegressor,
 )
 from sklearn.feature_selection import (
     SelectFromModel,
@@ -41,18 +50,37 @@ from sklearn.feature_selection import (
     SelectPercentile,
     VarianceThreshold,
 )
+from sklearn.impute import SimpleImputer
 from sklearn.linear_model import (
     ElasticNet,
+    HuberRegressor,
     Lasso,
     LinearRegression,
     LogisticRegression,
+    Perceptron,
     Ridge,
     RidgeClassifier,
     SGDClassifier,
 )
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, RobustScaler, StandardScaler
-from sklearn.svm import LinearSVC
+from sklearn.mixture import BayesianGaussianMixture, GaussianMixture
+from sklearn.multiclass import OneVsOneClassifier, OneVsRestClassifier
+from sklearn.multioutput import MultiOutputRegressor
+from sklearn.naive_bayes import BernoulliNB, ComplementNB, GaussianNB, MultinomialNB
+from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor, NearestCentroid
+from sklearn.neural_network import MLPClassifier, MLPRegressor
+from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
+from sklearn.preprocessing import (
+    Binarizer,
+    KBinsDiscretizer,
+    MaxAbsScaler,
+    MinMaxScaler,
+    OneHotEncoder,
+    OrdinalEncoder,
+    PolynomialFeatures,
+    RobustScaler,
+    StandardScaler,
+)
+from sklearn.svm import SVC, SVR, LinearSVC, LinearSVR, NuSVC, NuSVR, OneClassSVM
 from sklearn.tree import (
     DecisionTreeClassifier,
     DecisionTreeRegressor,
@@ -164,6 +192,20 @@ def _ragged_counts():
     return X, y
 
 
+def _codes():
+    """Codes in no order, from negative ones to ones far apart, and what they say."""
+    rng = np.random.default_rng(0)
+    codes = [np.array([-3, 0, 1, 7]), np.array([2, 90, 91]), np.arange(6)]
+    ranks = [rng.integers(len(c), size=400) for c in codes]
+    y = (ranks[0] + 2 * ranks[1] + (ranks[2] > 2) + rng.integers(2, size=400)) > 4
+    return np.column_stack([c[r] for c, r in zip(codes, ranks, strict=True)]), y
+
+
+def _linnerud_classes():
+    X, targets = load_linnerud(return_X_y=True)
+    return X, targets[:, 0] > 175
+
+
 def _two_targets():
     X, y = load_diabetes(return_X_y=True)
     return X, np.c_[y, X[:, 2] * 100 + y / 10]
@@ -181,6 +223,8 @@ DATA = {
     "holes": _holes,
     "categories": _categories,
     "diabetes": lambda: load_diabetes(return_X_y=True),
+    "codes": _codes,
+    "linnerud_classes": _linnerud_classes,
     "two_targets": _two_targets,
     "linnerud": lambda: load_linnerud(return_X_y=True),  # 20 rows of whole numbers, three targets
 }
@@ -257,6 +301,139 @@ def _linear() -> Iterator[tuple[str, BaseEstimator, str]]:
     yield "ridge_few_rows", Ridge(), "linnerud"
     yield "lasso", Lasso(alpha=0.1), "diabetes"
     yield "elastic_net", _scaled(ElasticNet(alpha=0.1)), "two_targets"
+
+
+def _discriminants() -> Iterator[tuple[str, BaseEstimator, str]]:
+    yield "lda", LinearDiscriminantAnalysis(), "digits"
+    yield "lda_binary", LinearDiscriminantAnalysis(), "mixed"
+    projected = make_pipeline(LinearDiscriminantAnalysis(n_components=2), _logistic())
+    yield "lda_projection", projected, "iris"
+    quadratic = QuadraticDiscriminantAnalysis(reg_param=0.1)
+    yield "qda", make_pipeline(PCA(6, **SEED), quadratic), "digits"
+    yield "qda_binary", _scaled(quadratic), "cancer"
+    yield "perceptron", _scaled(Perceptron(**SEED)), "digits"
+    yield "linear_svr", _scaled(LinearSVR(C=100, **SEED)), "diabetes"
+    yield "huber", HuberRegressor(max_iter=500), "diabetes"
+
+
+def _kernel_machines() -> Iterator[tuple[str, BaseEstimator, str]]:
+    few = make_pipeline(MinMaxScaler(), PCA(6, **SEED))
+    yield "svc_rbf", make_pipeline(few, SVC()), "digits"
+    yield "svc_rbf_raw", SVC(), "iris"
+    yield "svc_rbf_binary", _scaled(SVC(gamma=0.01)), "cancer"
+    yield "svc_linear", SVC(kernel="linear"), "digits"
+    yield "svc_linear_few", SVC(kernel="linear"), "iris"
+    yield "svc_poly", make_pipeline(MinMaxScaler(), SVC(kernel="poly", degree=2)), "wine"
+    yield "svc_sigmoid", _scaled(SVC(kernel="sigmoid", gamma=0.05)), "iris"
+    yield "svc_ties", _scaled(SVC(break_ties=True)), "wine"
+    yield "nu_svc", _scaled(NuSVC(nu=0.2)), "mixed"
+    yield "svr", _scaled(SVR(C=100.0)), "diabetes"
+    yield "nu_svr", _scaled(NuSVR(C=100.0, kernel="poly", degree=2)), "diabetes"
+    yield "one_class", _scaled(OneClassSVM(nu=0.1, gamma=0.05)), "wine"
+
+
+def _bayes() -> Iterator[tuple[str, BaseEstimator, str]]:
+    yield "gaussian_nb", GaussianNB(), "digits"
+    yield "gaussian_nb_binary", _scaled(GaussianNB()), "cancer"
+    yield "bernoulli_nb", BernoulliNB(binarize=7.5), "digits"
+    yield "bernoulli_nb_reals", make_pipeline(MaxAbsScaler(), BernoulliNB(binarize=0.4)), "cancer"
+    yield "multinomial_nb", MultinomialNB(), "digits"
+    yield "multinomial_nb_binary", MultinomialNB(), "even_digits"
+    yield "complement_nb", make_pipeline(MinMaxScaler(), ComplementNB()), "wine"
+
+
+def _neighbours() -> Iterator[tuple[str, BaseEstimator, str]]:
+    yield "neighbours", _scaled(KNeighborsClassifier(3)), "iris"
+    yield "neighbours_whole", KNeighborsClassifier(), "linnerud_classes"
+    yield "neighbours_regressor", _scaled(KNeighborsRegressor(4)), "diabetes"
+    yield "centroids", NearestCentroid(), "digits"
+    yield "centroids_priors", _scaled(NearestCentroid(priors="empirical")), "wine"
+    yield "centroids_binary", NearestCentroid(), "mixed"
+
+
+def _clusters() -> Iterator[tuple[str, BaseEstimator, str]]:
+    few = make_pipeline(StandardScaler(), PCA(3, **SEED))
+    yield "kmeans", KMeans(7, n_init=1, **SEED), "digits"
+    yield "kmeans_batches", _scaled(MiniBatchKMeans(3, n_init=1, **SEED)), "wine"
+    for kind in ("full", "tied", "diag", "spherical"):
+        mixture = GaussianMixture(3, covariance_type=kind, **SEED)
+        yield f"mixture_{kind}", make_pipeline(few, mixture), "wine"
+    bayesian = BayesianGaussianMixture(n_components=3, max_iter=500, **SEED)
+    yield "mixture_bayesian", make_pipeline(few, bayesian), "iris"
+
+
+def _networks() -> Iterator[tuple[str, BaseEstimator, str]]:
+    brief = {"max_iter": 60, **SEED}
+    yield "mlp", _scaled(MLPClassifier(16, **brief)), "digits"
+    yield "mlp_binary", _scaled(MLPClassifier((6, 4), **brief)), "cancer"
+    yield "mlp_tanh", _scaled(MLPClassifier(5, activation="tanh", **brief)), "iris"
+    yield "mlp_logistic", _scaled(MLPClassifier(5, activation="logistic", **brief)), "wine"
+    yield "mlp_identity", _scaled(MLPClassifier(3, activation="identity", **brief)), "wine"
+    regressor = MLPRegressor(hidden_layer_sizes=8, **brief)
+    yield "mlp_regressor", _scaled(regressor), "diabetes"
+    yield "mlp_several", _scaled(regressor), "two_targets"
+
+
+def _composed() -> Iterator[tuple[str, BaseEstimator, str]]:
+    svm, tree = LinearSVC(**SEED), DecisionTreeClassifier(max_depth=4, **SEED)
+    yield "calibrated", _scaled(CalibratedClassifierCV(svm, cv=2)), "wine"
+    yield "calibrated_binary", _scaled(CalibratedClassifierCV(GaussianNB(), cv=2)), "cancer"
+    once = CalibratedClassifierCV(SVC(), cv=3, ensemble=False)
+    yield "calibrated_once", _scaled(once), "iris"
+    isotonic = CalibratedClassifierCV(_logistic(), cv=2, method="isotonic")
+    yield "calibrated_isotonic", _scaled(isotonic), "wine"
+    yield "one_vs_rest", _scaled(OneVsRestClassifier(svm)), "digits"
+    forest = RandomForestClassifier(**FOREST)
+    yield "one_vs_rest_forests", OneVsRestClassifier(forest), "wine"
+    yield "one_vs_rest_binary", OneVsRestClassifier(tree), "mixed"
+    yield "one_vs_one", _scaled(OneVsOneClassifier(_logistic())), "wine"
+    yield "one_vs_one_trees", OneVsOneClassifier(tree), "iris"
+    members = [("a", _logistic()), ("b", GaussianNB()), ("c", tree)]
+    yield "voting_hard", _scaled(VotingClassifier(members, weights=[1, 2, 1.5])), "wine"
+    yield "voting_soft", _scaled(VotingClassifier(members, voting="soft")), "wine"
+    pair = [("a", _logistic()), ("b", svm)]
+    yield "voting_binary", _scaled(VotingClassifier(pair)), "cancer"
+    regressors = [("a", Ridge()), ("b", RandomForestRegressor(**FOREST))]
+    yield "voting_regressor", VotingRegressor(regressors), "diabetes"
+    yield "multi_output", MultiOutputRegressor(Ridge()), "two_targets"
+    trees = MultiOutputRegressor(DecisionTreeRegressor(max_depth=4, **SEED))
+    yield "multi_output_trees", trees, "linnerud"
+
+
+def _columns() -> Iterator[tuple[str, BaseEstimator, str]]:
+    parts = [("a", StandardScaler(), [0, 3]), ("b", PCA(2, **SEED), [1, 2, 4])]
+    columns = ColumnTransformer([*parts, ("c", "drop", [5])], remainder="passthrough")
+    yield "columns_logistic", make_pipeline(columns, _logistic()), "wine"
+    yield "columns_forest", make_pipeline(columns, RandomForestClassifier(**FOREST)), "mixed"
+    union = FeatureUnion(
+        [("a", StandardScaler()), ("b", PCA(3, **SEED))], transformer_weights={"b": 2}
+    )
+    yield "union", make_pipeline(union, _logistic()), "digits"
+    yield "polynomial", make_pipeline(PolynomialFeatures(2), Ridge(0.01)), "diabetes"
+    crossed = PolynomialFeatures(2, interaction_only=True, include_bias=False)
+    yield "interactions", _scaled(make_pipeline(crossed, _logistic())), "iris"
+    bins = {"n_bins": 4, "quantile_method": "averaged_inverted_cdf"}
+    one_hot = KBinsDiscretizer(encode="onehot-dense", **bins)
+    yield "bins", make_pipeline(one_hot, _logistic()), "cancer"
+    ordinal = KBinsDiscretizer(encode="ordinal", **bins)
+    yield (
+        "bins_ordinal",
+        make_pipeline(ordinal, DecisionTreeClassifier(max_depth=4, **SEED)),
+        "wine",
+    )
+    yield "binarizer", make_pipeline(Binarizer(threshold=8), _logistic()), "digits"
+    yield "svd", make_pipeline(TruncatedSVD(6, **SEED), _logistic()), "digits"
+    unknown = {"handle_unknown": "use_encoded_value", "unknown_value": -1}
+    yield "one_hot", make_pipeline(OneHotEncoder(handle_unknown="ignore"), _logistic()), "codes"
+    yield "one_hot_drop", make_pipeline(OneHotEncoder(drop="first"), LinearSVC(**SEED)), "codes"
+    yield "ordinal", make_pipeline(OrdinalEncoder(), DecisionTreeClassifier(**SEED)), "codes"
+    yield "ordinal_unknown", make_pipeline(OrdinalEncoder(**unknown), _logistic()), "codes"
+    yield "imputed", make_pipeline(SimpleImputer(), StandardScaler(), _logistic()), "holes"
+    scaled = make_pipeline(StandardScaler(), SimpleImputer(strategy="median"))
+    forest = RandomForestClassifier(**FOREST)
+    yield "imputed_behind_scaler", make_pipeline(scaled, forest), "categories"
+    absent = SimpleImputer(missing_values=0, strategy="most_frequent")
+    yield "imputed_zeros", make_pipeline(absent, _logistic()), "digits"
 
 
 def _trees() -> Iterator[tuple[str, BaseEstimator, str]]:
@@ -424,7 +601,8 @@ def _compact_forests() -> Iterator[tuple[str, BaseEstimator, str]]:
 
 
 _FAMILIES = (
-    _pipelines, _scalers, _selectors, _linear, _trees, _ensembles, _missing, _imported, _xgboost,
+    _pipelines, _scalers, _selectors, _linear, _discriminants, _kernel_machines, _bayes,
+    _neighbours, _clusters, _networks, _composed, _columns, _trees, _ensembles, _missing, _imported, _xgboost,
     _lightgbm, _protonn, _bonsai, _fastgrnn, _compact_forests,
 )  # fmt: skip
 INSTANCES = {row[0]: Instance(*row) for family in _FAMILIES for row in family()}

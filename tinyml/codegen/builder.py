@@ -108,6 +108,8 @@ from tinyml.codegen.sequences import Scan as ScanNode
 from tinyml.codegen.votes import Ballot, votes
 
 _PAIRED = (Child, Product, Sum)
+_ABOVE_THRESHOLDS = 2.0**-6  # room beyond the largest, so that what saturates passes it
+_MANY_STAGES = 12
 _MAX_EXPONENT = 100  # of an input's power of two, well inside single precision
 
 
@@ -192,6 +194,20 @@ class Builder:
         widths = [width for width in self._input_ladder if width <= max(bits, 16)]
         top = 0 if self.input_range.is_whole else len(widths) - 1
         return (top, *(len(self._ladder(stage)) - 1 for stage in self.stages))
+
+    @cached_property
+    def alike(self) -> list[list[int]]:
+        """Positions of the input and the stages whose levels are chosen together.
+
+        Each by itself, unless there are many: then those of one kind and size are one choice.
+        """
+        if len(self.stages) <= _MANY_STAGES:
+            return [[k] for k in range(len(self.stages) + 1)]
+        groups: dict[Any, list[int]] = {}
+        for k, stage in enumerate(self.stages, start=1):
+            sizes = tuple(len(view.columns) for view in stage.views)
+            groups.setdefault((type(stage.node), stage.node.size, sizes), []).append(k)
+        return [[0], *groups.values()]
 
     @property
     def _input_ladder(self) -> tuple[int, ...]:
@@ -317,18 +333,20 @@ class Builder:
         return np.where(np.isnan(self.X), source.missing, raw)
 
     def _extent(self) -> Floats:
-        """Return how far each real feature reaches: to the thresholds, where trees read it.
+        """Return how far each real feature reaches: to the thresholds, where only these read it.
 
         All steps of a sequence have the same scale.
         """
-        first, width = self.stages[0], self._frame_width
+        width = self._frame_width
         if width:
             extent = self.input_range.extent.reshape(-1, width).max(axis=0)
             return np.tile(extent, self.X.shape[1] // width)
-        if not isinstance(first.node, Forest):
-            return self.input_range.extent
-        reach = _threshold_extent(first.node, first.views[0], len(self.input_range.extent))
-        return np.where(reach > 0, reach, self.input_range.extent)
+        seen = self.input_range.extent
+        reach = np.zeros(len(seen))
+        for stage in self.stages:
+            for view in (v for v, k in zip(stage.views, stage.sources, strict=True) if k == -1):
+                np.maximum.at(reach, view.columns, _extent_read(stage.node, view, seen))
+        return np.where(reach > 0, reach, seen)
 
     def _lower(self, reads: Sequence[Value], stage: Stage, fmt: Any, position: int) -> Op:
         node, ((x, raw), *_) = stage.node, reads
@@ -524,17 +542,27 @@ def _scaled(node: Affine | Forest, factor: Floats) -> Affine | Forest:
     return replace(node, trees=trees, offset=node.offset * factor)
 
 
-def _threshold_extent(forest: Forest, view: View, n_features: int) -> Floats:
+def _extent_read(node: Node, view: View, seen: Floats) -> Floats:
+    """Return how far the columns of a view of the features tell a node something."""
+    if isinstance(node, Forest):
+        return _threshold_extent(node, view)
+    if isinstance(node, Above):
+        a, b, _, _ = view.as_clipped_affine()
+        return np.abs((node.thresholds - b) / a) * (1 + _ABOVE_THRESHOLDS)
+    return seen[view.columns]
+
+
+def _threshold_extent(forest: Forest, view: View) -> Floats:
     a, b, _, _ = view.as_clipped_affine()
-    extent = np.zeros(n_features)
+    extent = np.zeros(len(view.columns))
     for tree in forest.trees:
         limits = tree.threshold.copy()
         for node, members in tree.sets.items():
             limits[node] = np.max(members, initial=0) + 1
         splits = ~tree.is_leaf & np.isfinite(limits)  # an infinite one parts what is missing
         column, threshold = tree.feature[splits], limits[splits]
-        np.maximum.at(extent, view.columns[column], np.abs((threshold - b[column]) / a[column]))
-    return extent * (1 + 2.0**-6)  # room above the largest threshold, so that saturation passes it
+        np.maximum.at(extent, column, np.abs((threshold - b[column]) / a[column]))
+    return extent * (1 + _ABOVE_THRESHOLDS)
 
 
 def chosen(reads: Sequence[Value], stage: Stage, node: Chosen, fmt: AffineFormat) -> Op:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -19,7 +19,7 @@ import tinyml.codegen.lower_trees
 import tinyml.estimators  # noqa: F401  importing these registers every lowering
 from tinyml.base import allows_nan, blas_single_thread, flattened
 from tinyml.codegen.builder import Builder
-from tinyml.codegen.graph import Filled, Graph, as_numeric, check_names, relative_error
+from tinyml.codegen.graph import Filled, Floats, Graph, as_numeric, check_names, relative_error
 from tinyml.codegen.inputs import range_of
 from tinyml.codegen.lower import describe, final_step, labels, lowered
 from tinyml.codegen.program import N_SELFTEST_ROWS, Agreement, Program
@@ -29,6 +29,7 @@ _MOST_ROWS = 10_000
 _LARGEST_TABLE, _LARGEST_TABLES = 32_767, 60_000  # what the addresses of an AVR reach
 _LOSS_ALLOWED = 0.003  # share of held rows that may be decided otherwise than in float
 _ERROR_ALLOWED = 0.01  # of scores, relative to their spread
+_REACH = 10.0  # times the median distance of scores from their median
 _TELLING_ROWS = 20  # held; fewer say nothing of how well a program agrees
 _POOR = 0.1  # of the rows, or error of a regressor: worth a warning
 _FEW_ROWS = round(1 / _LOSS_ALLOWED)  # held; of fewer a single one would decide, so all are judged
@@ -270,7 +271,8 @@ class _Compiler:
         allowed = _ERROR_ALLOWED if self.classes is None else _LOSS_ALLOWED
         enough = max(allowed, highest.loss + allowed / 3)
         while found.loss > enough and found.levels != highest.levels:
-            trials = [self._trial(levels) for levels in _promoted(found.levels, highest.levels)]
+            promoted = _promoted(found.levels, highest.levels, self.builder.alike)
+            trials = [self._trial(levels) for levels in promoted]
             found = max(trials, key=lambda trial: _worth(found, trial))
         self._say_if_beyond_budget(lowest.program.table_bytes, found.program.table_bytes)
         return found
@@ -328,9 +330,19 @@ class _Compiler:
         got = program.scores.type.to_float(scores)
         if self.classes is None:
             return Agreement(n_rows, None, relative_error(got, wanted, each=True))
-        error = relative_error(got, wanted, each=False)
+        error = relative_error(*_within_reach(got, wanted), each=False)
         decided = wanted[:, 0] > 0 if self.head == "sign" else wanted.argmax(axis=1)
         return Agreement(n_rows, int((program.decide(scores) == decided).sum()), error)
+
+
+def _within_reach(got: Floats, wanted: Floats) -> tuple[Floats, Floats]:
+    """Limit scores to some times their usual distance from the median: beyond, nothing is close."""
+    middle = float(np.median(wanted))
+    reach = _REACH * float(np.median(np.abs(wanted - middle)))
+    if not reach:
+        return got, wanted
+    ends = middle - reach, middle + reach
+    return np.clip(got, *ends), np.clip(wanted, *ends)
 
 
 def _say_if_poor(program: Program) -> None:
@@ -345,11 +357,17 @@ def _say_if_poor(program: Program) -> None:
         )
 
 
-def _promoted(levels: tuple[int, ...], highest: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
-    """Yield the levels with each that can be one rung higher, and two: one may not help yet."""
-    for k, (level, top) in enumerate(zip(levels, highest, strict=True)):
+def _promoted(
+    levels: tuple[int, ...], highest: tuple[int, ...], alike: Sequence[Sequence[int]]
+) -> Iterator[tuple[int, ...]]:
+    """Yield the levels with each that can be one rung higher, and two: one may not help yet.
+
+    Stages that are alike rise together.
+    """
+    for group in alike:
+        level, top = levels[group[0]], highest[group[0]]
         for higher in range(level + 1, min(level + 2, top) + 1):
-            yield (*levels[:k], higher, *levels[k + 1 :])
+            yield tuple(higher if k in group else now for k, now in enumerate(levels))
 
 
 def _price(program: Program) -> float:

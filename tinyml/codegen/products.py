@@ -138,8 +138,8 @@ def narrow_each(x: Op, raw: IntArray, limit: int) -> Op:
 def _on_one_grid(x: Join) -> Join:
     """Bring all parts to the finest grid on which 31 bits hold them."""
     types = [part.type for part in x.parts]
-    frac = max(int(np.max(t.frac)) for t in types)
-    frac = min(frac, *(frac_for(np.ldexp(t.magnitude, -np.min(t.frac)), 2**30) for t in types))
+    largest = max(float(np.ldexp(float(t.magnitude), -np.min(t.frac))) for t in types)
+    frac = min(max(int(np.max(t.frac)) for t in types), frac_for(largest, 2**30))
     ends = -(2**30), 2**30
     return Join(tuple(Narrow(part, part.type.frac - frac, *ends) for part in x.parts))
 
