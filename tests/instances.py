@@ -317,8 +317,8 @@ def _discriminants() -> Iterator[tuple[str, BaseEstimator, str]]:
 
 
 def _kernel_machines() -> Iterator[tuple[str, BaseEstimator, str]]:
-    few = make_pipeline(MinMaxScaler(), PCA(6, **SEED))
-    yield "svc_rbf", make_pipeline(few, SVC()), "digits"
+    few = make_pipeline(PCA(6, **SEED), StandardScaler())
+    yield "svc_rbf", make_pipeline(few, SVC()), "wine"
     yield "svc_rbf_raw", SVC(), "iris"
     yield "svc_rbf_binary", _scaled(SVC(gamma=0.01)), "cancer"
     yield "svc_linear", SVC(kernel="linear"), "digits"
@@ -602,8 +602,8 @@ def _compact_forests() -> Iterator[tuple[str, BaseEstimator, str]]:
 
 _FAMILIES = (
     _pipelines, _scalers, _selectors, _linear, _discriminants, _kernel_machines, _bayes,
-    _neighbours, _clusters, _networks, _composed, _columns, _trees, _ensembles, _missing, _imported, _xgboost,
-    _lightgbm, _protonn, _bonsai, _fastgrnn, _compact_forests,
+    _neighbours, _clusters, _networks, _composed, _columns, _trees, _ensembles, _missing,
+    _imported, _xgboost, _lightgbm, _protonn, _bonsai, _fastgrnn, _compact_forests,
 )  # fmt: skip
 INSTANCES = {row[0]: Instance(*row) for family in _FAMILIES for row in family()}
 CLASSIFIERS = [name for name, instance in INSTANCES.items() if instance.is_classifier]

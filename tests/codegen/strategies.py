@@ -237,15 +237,18 @@ def squared_distances(draw, x):
 
 @st.composite
 def scaled_distances(draw, x):
-    n, left = x.type.size, draw(st.integers(0, 4))
-    limit = min(int(np.sqrt((2**31 - 1) // n)), draw(st.sampled_from([1, 127, 32767])))
-    point = min(x.type.magnitude << left, draw(st.sampled_from([127, 32767, 2**24])))
-    scale = min(2**30 // max(1, (x.type.magnitude << left) + point), 32767)
-    shape = (draw(SIZES), n)
-    points = draw(integers(shape, -point, point))
-    scales = draw(integers(shape, -scale, draw(st.sampled_from([0, scale]))))
-    right = draw(st.integers(0, 20))
-    return legal(lambda: ScaledDistance(x, points, scales, left, right, limit, draw(FRACS)))
+    """Bytes or 16 bits; among the bytes those for which there is a routine of its own."""
+    n = x.type.size
+    if draw(st.booleans()):
+        x, limit, right = narrowed(x, 127), 127, draw(st.sampled_from([8, 8, 3]))
+    else:
+        limit, right = draw(st.sampled_from([127, 4000, 32767])), draw(st.integers(0, 20))
+    point = draw(st.sampled_from([127, 32767]))
+    points = draw(integers((draw(SIZES), n), -point - (point == 127), point))
+    largest = int(np.sqrt((2**31 - 1) // n)) - 1
+    scale = min(32767, max(1, (largest << right) // (limit + 1)))
+    scales = draw(integers(points.shape, 0, draw(st.sampled_from([scale, min(scale, 255)]))))
+    return legal(lambda: ScaledDistance(x, points, scales, right, limit, draw(FRACS)))
 
 
 @st.composite

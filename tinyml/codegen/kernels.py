@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass
 from math import isqrt
 
@@ -13,8 +12,11 @@ from tinyml.codegen.graph import Decay, Floats, ScaledDistance, SquaredDistance
 from tinyml.codegen.ops import Interpolate, Lookup, Narrow, Op
 from tinyml.codegen.ops import ScaledDistance as ScaledDistanceOp
 from tinyml.codegen.ops import SquaredDistance as SquaredDistanceOp
-from tinyml.codegen.products import shifts_to
+from tinyml.codegen.products import run_between
 from tinyml.codegen.storage import EXP_TABLE_BYTES
+
+_MOST_LEFT = 14  # bits by which columns are brought to one size
+_ALIKE = 4  # bits by which columns of one grid may differ and have one shift
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ def squared_distance(
 
 @dataclass(frozen=True)
 class ScaledFormat:
-    """Widths of the points and of their scales."""
+    """Widths of vector and points, and of the scales of their differences."""
 
     point_bits: int
     scale_bits: int
@@ -64,36 +66,40 @@ def scaled_distance(x: Op, raw: IntArray, node: ScaledDistance, fmt: ScaledForma
 
     What lies far away may saturate, and the largest scales with it.
     """
-    if x.type.magnitude >= 2**16:
-        limit = 2**15 - 1
-        x, raw = (narrow := Narrow(x, shifts_to(x, raw, limit), -limit, limit)), narrow.run(raw)
+    limit = 2 ** (fmt.point_bits - 1) - 1
     frac = np.asarray(np.broadcast_to(x.type.frac, x.type.shape))
-    reach = max(int(np.abs(raw).max(initial=1)), int(np.abs(np.ldexp(node.points, frac)).max()))
-    top = 2 ** (fmt.point_bits - 1) - 1
-    room = 15 - (x.type.magnitude - 1).bit_length()  # beside a scale of 15 bits
-    left = max(0, min(top.bit_length() - reach.bit_length(), room))
-    points = to_raw(node.points, frac + left, -(2**15) + 1, 2**15 - 1)
-    scales = np.ldexp(np.abs(node.scales), -frac - left)
     wanted = node.evaluate(np.ldexp(raw.astype(np.float64), -frac))
-    candidates = _scaled_candidates(x, points, scales, left, fmt)
-    return min(candidates, key=lambda op: _error_of_nearest(op, raw, wanted))
+    reach = np.maximum(np.abs(raw).max(axis=0), np.abs(np.ldexp(node.points, frac)).max(axis=0))
+    shift = np.ceil(np.log2(np.maximum(reach, 1) / (limit + 1))).astype(np.int64)
+    if np.unique(frac).size == 1 and np.ptp(shift) <= _ALIKE:
+        shift[:] = shift.max()
+    shift = np.maximum(shift, int(shift.max()) - _MOST_LEFT)
+    fits = not shift.any() and x.type.magnitude <= limit + 1
+    narrow = x if fits else Narrow(x, shift, -limit - 1, limit)
+    points = to_raw(node.points, frac - shift, -limit - 1, limit)
+    scales = np.ldexp(np.abs(node.scales), shift - frac)
+    candidates = _scaled_candidates(narrow, points, scales, fmt)
+    seen = run_between(x, narrow, raw)
+    return min(candidates, key=lambda op: _error_of_nearest(op, seen, wanted))
 
 
 def _scaled_candidates(
-    x: Op, points: IntArray, scales: Floats, left: int, fmt: ScaledFormat
+    x: Op, points: IntArray, scales: Floats, fmt: ScaledFormat
 ) -> list[ScaledDistanceOp]:
-    """Return ops that differ in the grid of the scales and in that of what is squared."""
-    limit = min(isqrt((2**31 - 1) // points.shape[1]) - 1, 2**15 - 1)
-    top = 2**fmt.scale_bits - 1 if fmt.scale_bits == 8 else 2**15 - 1
-    finest = int(np.floor(np.log2(top / np.median(scales[scales > 0]))))
+    """Return ops whose scales have different grids: finer ones saturate more of the largest.
+
+    Scales are limited so that no sum needs a limit of its own.
+    """
+    limit = 2 ** (fmt.point_bits - 1) - 1
+    largest = isqrt((2**31 - 1) // points.shape[1]) - 1
     found = []
-    for scale_frac in range(finest - 8, finest + 1):
-        stored = to_raw(scales, scale_frac, 0, top)
-        for frac in (2, 3, 4, 5, 6):
-            right = max(0, scale_frac - frac)
-            with suppress(OverflowError):
-                parts = left, right, limit, 2 * (scale_frac - right)
-                found.append(ScaledDistanceOp(x, points, stored, *parts))
+    for right in range(fmt.point_bits, 2 * fmt.point_bits) if fmt.point_bits == 16 else (8, 2):
+        top = min(2**fmt.scale_bits - 1, 2**15 - 1, (largest << right) // (limit + 1))
+        usual = int(np.floor(np.log2(top / np.median(scales[scales > 0]))))
+        for scale_frac in range(usual - 9, usual + 1):
+            stored = to_raw(scales, scale_frac, 0, top)
+            frac = 2 * (scale_frac - right)
+            found.append(ScaledDistanceOp(x, points, stored, right, limit, frac))
     return found
 
 

@@ -100,15 +100,15 @@ def _elementwise(
     a, b, lo, hi = view.as_clipped_affine()
     if not np.array_equal(view.columns, np.arange(x.type.size)):
         x, raw = Gather(x, view.columns), raw[:, view.columns]
-    plain = not view.steps and np.unique(np.abs(weight)).size == 1
+    weight, bias = weight * a, weight * b + bias
+    plain = np.unique(np.abs(weight)).size == 1 and not np.isfinite([lo, hi]).any()
     if isinstance(x, Join) and plain:
         x = _on_one_grid(x)
     if plain and np.unique(x.type.frac).size == 1 and _is_power_of_two(weight[0]):
         return _signed(x, np.sign(weight), bias, int(np.log2(abs(weight[0]))))
     source, x = x, _limited(x, raw, lo, hi, fmt.input_bits)
     raw = run_between(source, x, raw)
-    unit = weight * a * np.ldexp(1.0, -np.broadcast_to(x.type.frac, x.type.shape))
-    offset = weight * b + bias
+    unit, offset = weight * np.ldexp(1.0, -np.broadcast_to(x.type.frac, x.type.shape)), bias
     if not offset.any() and all(map(_is_power_of_two, unit)) and np.all(unit > 0):
         return _aligned(x, raw, unit)
     wanted, is_fine = raw * unit + offset, fmt.input_bits == 16

@@ -23,45 +23,58 @@ from tinyml.codegen.ops.linear import carry, counting
 
 @dataclass(eq=False)
 class ScaledDistance(Op):
-    """d_j = Σ_k clip((x_k · 2^left - p_jk) s_jk >> right)², rounded half up, within ±limit."""
+    """d_j = Σ_k (clip(x_k - p_jk, -limit - 1, limit) s_jk >> right)², the shift rounding half up.
+
+    Scales are not negative. A point and its scale lie next to each other in one table.
+    """
 
     x: Op
     points: IntArray
     scales: IntArray
-    left: int
     right: int
     limit: int
     frac: int
 
     def __post_init__(self) -> None:
         self.inputs = (self.x,)
-        source, half = self.x.type, (1 << self.right) >> 1
-        low = np.left_shift(source.lo, self.left) - self.points
-        high = np.left_shift(source.hi, self.left) - self.points
-        ends = np.array([low * self.scales, high * self.scales]) + half
-        scaled = np.abs(np.right_shift(ends, self.right)).max(axis=0)
-        largest = np.minimum(scaled, self.limit)
-        self.type = Fixed((len(self.points),), self.frac, 0, (largest**2).sum(axis=1))
-        self._wide = arithmetic_ctype(min(0, int(low.min())), max(0, int(high.max())))
-        self._product = arithmetic_ctype(min(0, int(ends.min())), max(half, int(ends.max())))
-        if self.limit >= 2**15:
-            raise OverflowError("what is squared needs more than 16 bits")
+        source = self.x.type
+        low, high = source.lo - self.points, source.hi - self.points
+        self._low, self._high = int(low.min()), int(high.max())
+        ends = np.clip([low, high], -self.limit - 1, self.limit) * self.scales
+        self._half = (1 << self.right) >> 1
+        scaled = np.abs((ends + self._half) >> self.right).max(axis=0)
+        self.type = Fixed((len(self.points),), self.frac, 0, (scaled**2).sum(axis=1))
+        self._wide = arithmetic_ctype(min(0, self._low), max(0, self._high))
+        self._product = arithmetic_ctype(int(ends.min()), int(ends.max()) + self._half)
+        if max(self.limit, int(scaled.max()), int(self.scales.max())) >= 2**15:
+            raise OverflowError("what is multiplied or squared needs more than 16 bits")
         self.type.ctype  # refuses now what 32 bits cannot hold  # noqa: B018
 
     def run(self, *args: IntArray) -> IntArray:
-        x = np.left_shift(args[0], self.left)
+        (x,) = args
         distance = np.zeros((len(x), len(self.points)), dtype=np.int64)
         for j, (point, scale) in enumerate(zip(self.points, self.scales, strict=True)):
-            scaled = np.clip(rshift((x - point) * scale, self.right), -self.limit, self.limit)
-            distance[:, j] = (scaled**2).sum(axis=1)
+            difference = np.clip(x - point, -self.limit - 1, self.limit)
+            distance[:, j] = (rshift(difference * scale, self.right) ** 2).sum(axis=1)
         return distance
 
     def tables(self) -> dict[str, Table]:
-        return {"points": Table.of(self.points.ravel()), "scales": Table.of(self.scales.ravel())}
+        points, scales = self.points.ravel(), self.scales.ravel()
+        if self._widths == (2, 2):
+            return {"records": Table(np.column_stack([points, scales]), "int16_t")}
+        parts = [points & 255, scales & 255, scales >> 8][: sum(self._widths)]
+        return {"records": Table(np.column_stack(parts), "uint8_t")}
+
+    @property
+    def _widths(self) -> tuple[int, int]:
+        """Bytes of a point and of its scale: 1 and 1, 1 and 2, or 2 each."""
+        if storage_ctype(int(self.points.min()), int(self.points.max())) != "int8_t":
+            return 2, 2
+        return 1, 1 if self.scales.max() < 256 else 2
 
     @property
     def work(self) -> int:
-        return self.points.size * (2 * ctype_bytes(self.tables()["scales"].ctype) + 8)
+        return self.points.size * (2 * sum(self._widths) + 6)
 
     @property
     def cost(self) -> str:
@@ -69,35 +82,54 @@ class ScaledDistance(Op):
 
     def emit(self, c: Code, store: Store, *args: Ref) -> None:
         (x,) = args
-        p, next_point = c.cursor(self, "points")
-        s, next_scale = c.cursor(self, "scales")
-        n, tables = self.points.shape[1], self.tables()
-        wide, product = c.ctype(self._wide), c.ctype(self._product)
-        number = f"({wide})*x++"
-        if self.left:
-            number = f"({wide})({number} * {c_int(1 << self.left)})"
-        scaled = f"({product})(({product})d * ({product}){next_scale}(s))"
-        if self.right:
-            half, magnitude = c_int(1 << (self.right - 1)), ctype_range(self._product)[1]
-            rounded = f"({product})({scaled} + {half})"
-            scaled = f"({product}){shifted(c, rounded, self._product, self.right, magnitude)}"
-        routine = c.routine(
-            self,
-            "scaled",
-            sum=c.ctype(arithmetic_ctype(0, self.type.highest)),
-            point=tables["points"].ctype,
-            scale=tables["scales"].ctype,
-            x=self.x.type.ctype,
-            count=index_ctype(n),
-            wide=wide,
-            product=product,
-            difference=f"({wide})({number} - ({wide}){next_point}(p))",
-            scaled=scaled,
-            low=c_int(-self.limit),
-            high=c_int(self.limit),
-        )
+        r, step = c.cursor(self, "records")
+        n = self.points.shape[1]
+        types = {
+            "sum": c.ctype(arithmetic_ctype(0, self.type.highest)),
+            "next": step,
+            "x": self.x.type.ctype,
+            "record": self.tables()["records"].ctype,
+            "wide": c.ctype(self._wide),
+            "difference": self._difference(c),
+            "scale": self._spelled_scale(step),
+            "scaled": self._scaled(c),
+        }
+        routine = c.routine(self, self._fragment, **types, **counting(index_ctype(n)))
         with c.loop("i", self.type.size) as i:
-            store(i, f"{routine}(&{p}, &{s}, {x.name}, {n})")
+            store(i, f"{routine}(&{r}, {x.name}, {n})")
+
+    @property
+    def _fragment(self) -> str:
+        """The run time's routine: one of assembly for bytes whose scales have 16 bits."""
+        plain = self.x.type.ctype == "int8_t" and (self.limit, self.right) == (127, 8)
+        wide_sum = arithmetic_ctype(0, self.type.highest) == "int32_t"
+        return "scaled8" if plain and wide_sum and self._widths == (1, 2) else "scaled"
+
+    def _difference(self, c: Code) -> str:
+        wide, clip = c.ctype(self._wide), []
+        low, high = c_int(-self.limit - 1), c_int(self.limit)
+        if self._low < -self.limit - 1:
+            clip.append(f"if (d < {low}) d = {low};")
+        if self._high > self.limit:
+            clip.append(f"if (d > {high}) d = {high};")
+        point = "(int8_t)" if self._widths[0] == 1 else ""
+        first = f"{wide} d = ({wide})(({wide})*x++ - ({wide}){point}p);"
+        return "\n        ".join([first, *clip])
+
+    def _spelled_scale(self, step: str) -> str:
+        if self._widths != (1, 2):
+            return f"const int16_t s = {step}(r);"
+        low = f"uint16_t s = {step}(r);"
+        return f"{low}\n        s = (uint16_t)(s | (uint16_t)((uint16_t){step}(r) << 8));"
+
+    def _scaled(self, c: Code) -> str:
+        product = c.ctype(self._product)
+        scaled = f"({product})(({product})d * ({product})s)"
+        if not self.right:
+            return scaled
+        rounded = f"({product})({scaled} + {c_int(self._half)})"
+        magnitude = ctype_range(self._product)[1]
+        return shifted(c, rounded, self._product, self.right, magnitude)
 
 
 @dataclass(eq=False)

@@ -1,14 +1,13 @@
-/* The sum over n > 0 numbers of the squares of what they differ from *p, times *s; steps both. */
-static ${sum} ${function}(const ${point} **p, const ${scale} **s, const ${x} *x, ${count} n)
+/* The sum over n > 0 numbers of the squares of what they differ from a point, times a scale; steps *r. */
+static ${sum} ${function}(const ${record} **r, const ${x} *x, ${count} n)
 {
     ${sum} sum = 0;
     do {
-        const ${wide} d = ${difference};
-        ${product} t = ${scaled};
-        if (t < ${low}) t = ${low};
-        if (t > ${high}) t = ${high};
-        const int16_t e = (int16_t)t;
-        sum = (${sum})(sum + (int32_t)((int32_t)e * (int32_t)e));
+        const ${record} p = ${next}(r);
+        ${scale}
+        ${difference}
+        const int16_t t = (int16_t)${scaled};
+        sum = (${sum})(sum + (${sum})((int32_t)t * (int32_t)t));
     } while (--n > 0);
     return sum;
 }
