@@ -5,6 +5,7 @@ are net of a firmware around an empty program with the same interface. What is t
 Uno runs on one with more memory, so that its cycles can be told.
 """
 
+import copy
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -14,9 +15,11 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
+from sklearn.naive_bayes import GaussianNB
 
+from tinyml.codegen.lower import labels
 from tinyml.device import BuildError, SimulationError, get_board
-from tinyml.device.build import OS, AvrBuild, CModel, DoesNotLink, Flags
+from tinyml.device.build import CPLUSPLUS, OS, AvrBuild, CModel, DoesNotLink, Flags
 from tinyml.device.driving import ByRow
 from tinyml.device.firmware import build_bench, build_minimal
 from tinyml.device.simulate import run_bench
@@ -37,11 +40,11 @@ class Task:
 
     @property
     def size(self):
-        return self.X.shape[1], len(self.model.classes_)
+        return self.X.shape[1], len(labels(self.model))
 
     @property
     def wanted(self):
-        return np.searchsorted(self.model.classes_, self.model.predict(self.rows))
+        return np.searchsorted(labels(self.model), self.model.predict(self.rows))
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,35 @@ def split_digits():
     X, y = load_digits(return_X_y=True)
     X, X_test, y, y_test = train_test_split(X, y, test_size=0.33, random_state=0, stratify=y)
     return X, y, X_test, y_test
+
+
+def from_class(text, task):
+    """Return a candidate of a class with micromlgen's interface."""
+    name = re.search(r"class (\w+) \{", text)[1]
+    call = f"return (int16_t)Eloquent::ML::Port::{name}().predict((float *)x);"
+    model = around(text.replace("#pragma once", ""), call, "float", task)
+    return Candidate(model, task.rows, CPLUSPLUS)
+
+
+# What Arduino.h gives to every sketch, and the name that the compiler for AVR has for a header.
+_OF_ARDUINO = """\
+#include <math.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#undef abs
+#define abs(x) ((x) > 0 ? (x) : -(x))
+"""
+
+
+def micromlgen_class(task, platform="arduino"):
+    from micromlgen import port
+
+    model = copy.copy(task.model)
+    if isinstance(model, GaussianNB):
+        model.sigma_ = model.var_  # its name until scikit-learn 1.2
+    text = port(model, platform=platform).replace("#include <cstdarg>", "")
+    return from_class(_OF_ARDUINO + text, task)
 
 
 def m2cgen_text(model):

@@ -12,8 +12,6 @@ The other packages are installed by `pip install emlearn==0.23.0 m2cgen==0.10.0 
 those that are absent are left out.
 """
 
-import copy
-import re
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import chdir, contextmanager
@@ -25,8 +23,10 @@ from peers import (
     Candidate,
     Task,
     around,
+    from_class,
     largest,
     m2cgen_text,
+    micromlgen_class,
     ours,
     print_table,
     sample,
@@ -40,7 +40,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC, LinearSVC
 
 import tinyml
-from tinyml.device.build import CPLUSPLUS, OS
+from tinyml.device.build import OS
 
 MODELS = {
     "LinearSVC": LinearSVC(random_state=0, max_iter=5000),
@@ -78,35 +78,7 @@ def ported(task):
     return from_class(tinyml.port(task.model, X=task.X), task)
 
 
-def from_class(text, task):
-    """Return a candidate of a class with micromlgen's interface."""
-    name = re.search(r"class (\w+) \{", text)[1]
-    call = f"return (int16_t)Eloquent::ML::Port::{name}().predict((float *)x);"
-    model = around(text.replace("#pragma once", ""), call, "float", task)
-    return Candidate(model, task.rows, CPLUSPLUS)
-
-
 # Theirs ------------------------------------------------------------------------------------------
-
-# What Arduino.h gives to every sketch, and the name that the compiler for AVR has for a header.
-_OF_ARDUINO = """\
-#include <math.h>
-#include <stdarg.h>
-#include <stdlib.h>
-#include <string.h>
-#undef abs
-#define abs(x) ((x) > 0 ? (x) : -(x))
-"""
-
-
-def micromlgen(task, platform="arduino"):
-    from micromlgen import port
-
-    model = copy.copy(task.model)
-    if isinstance(model, GaussianNB):
-        model.sigma_ = model.var_  # its name until scikit-learn 1.2
-    text = port(model, platform=platform).replace("#include <cstdarg>", "")
-    return from_class(_OF_ARDUINO + text, task)
 
 
 def m2cgen(task):
@@ -167,12 +139,12 @@ def programs(task) -> dict[str, Callable[[ScaledTask], Candidate]]:
         "tinyml.port, from floats": ported,
     }
     both = {
-        "micromlgen": micromlgen,
-        "micromlgen, attiny": lambda task: micromlgen(task, "attiny"),
+        "micromlgen": micromlgen_class,
+        "micromlgen, attiny": lambda task: micromlgen_class(task, "attiny"),
     }
     kind = type(task.model)
     if kind is GaussianNB:
-        return known | {"micromlgen": micromlgen, "emlearn": emlearn}
+        return known | {"micromlgen": micromlgen_class, "emlearn": emlearn}
     if kind is MLPClassifier:
         return known | {
             "emlearn, loadable": lambda task: emlearn(task, "loadable"),

@@ -15,6 +15,7 @@ from peers import (
     around,
     largest,
     m2cgen_text,
+    micromlgen_class,
     ours,
     print_table,
     sample,
@@ -25,7 +26,6 @@ from sklearn.ensemble import RandomForestClassifier
 
 import tinyml
 from tinyml.datasets import load
-from tinyml.device.build import CPLUSPLUS
 
 FORESTS = {
     "10 × depth 5": RandomForestClassifier(10, max_depth=5, random_state=0),
@@ -46,16 +46,8 @@ def emlearn(task, factor=1, **options):
         forest = clone(forest).fit(task.X.astype(np.float64) * factor, task.y)
     text = convert(forest, method="inline", **options).save(name="peer")
     call = f"return (int16_t)peer_predict(x, {task.X.shape[1]});"
-    return Candidate(around(text, call, "int16_t", task), task.rows * factor)
-
-
-def micromlgen(task):
-    from micromlgen import port
-
-    # Neither avr-libc nor the Arduino core has this header, and nothing of it is used.
-    text = port(task.model).replace("#include <cstdarg>", "").replace("#pragma once", "")
-    call = "return Eloquent::ML::Port::RandomForest().predict((float *)x);"
-    return Candidate(around(text, call, "float", task), task.rows, CPLUSPLUS)
+    rows = task.rows.astype(np.int16) * factor
+    return Candidate(around(text, call, "int16_t", task), rows)
 
 
 def m2cgen(task):
@@ -70,7 +62,7 @@ PROGRAMS: dict[str, Callable[[Task], Candidate]] = {
     "emlearn, inline int16": emlearn,
     "emlearn, inline int16, 128 X": lambda task: emlearn(task, 128),
     "emlearn, inline int16, 128 X, soft votes": lambda task: emlearn(task, 128, leaf_bits=8),
-    "micromlgen": micromlgen,
+    "micromlgen": micromlgen_class,
     "m2cgen": m2cgen,
 }
 

@@ -26,6 +26,7 @@ from tinyml.codegen.graph import Floats, Forest
 from tinyml.codegen.lower import describe, lowered
 
 N_ROWS = 500
+_TIMES = 6  # that each interval between thresholds is drawn from
 _QUARTILES = 1.349  # standard deviations between the quartiles of a normal distribution
 
 
@@ -63,7 +64,7 @@ def typical_rows(model: Any) -> Floats:
             drawn = draw(steps[k], np.random.default_rng(0))
             if drawn is not None:
                 rows = _carried_back(drawn.rows, before)
-                return np.floor(rows + 0.5) if _are_whole(drawn, before) else rows
+                return np.floor(rows + 0.5) if _are_whole(drawn, before) else _measured(rows)
     raise ValueError(
         f"The parameters of {describe(model)} do not tell the range of its features; give rows of "
         "them as the 'X' parameter of port."
@@ -90,6 +91,12 @@ def _are_whole(drawn: Drawn, before: Sequence[Any]) -> bool:
     return seen.size > 0 and np.allclose(seen, np.rint(seen), rtol=1e-6, atol=1e-4)
 
 
+def _measured(rows: Floats) -> Floats:
+    """Round to six digits: a threshold that is nearly a value which features take becomes it."""
+    values = [float(f"{value:.6g}") for value in rows.ravel()]
+    return np.array(values).reshape(rows.shape)
+
+
 @singledispatch
 def draw(step: Any, rng: np.random.Generator) -> Drawn | None:
     """Return rows that a step of a pipeline may have been given, or None if it does not tell."""
@@ -108,10 +115,11 @@ def _around_thresholds(model: Any, rng: np.random.Generator) -> Drawn | None:
     if not forests:
         return None
     splits = [_splits(forests, k) for k in range(model.n_features_in_)]
-    n = max(N_ROWS, *(sum(map(len, s)) + 2 for s in splits))
+    told = [np.append(*s) for s in splits]
+    n = max(N_ROWS, *(_TIMES * (len(values) + 2) for values in told))
     rows = np.column_stack([_between(*s, n, rng) for s in splits])
-    evidence = np.column_stack([np.resize(np.append(*s), n) for s in splits])
-    return Drawn(rows, evidence, 0.5, silent=[not len(np.append(*s)) for s in splits])
+    evidence = np.column_stack([np.resize(values, n) for values in told])
+    return Drawn(rows, evidence, 0.5, silent=[not len(values) for values in told])
 
 
 def _forests(model: Any) -> list[Forest]:
@@ -138,20 +146,29 @@ def _splits(forests: Sequence[Forest], feature: int) -> tuple[Floats, Floats]:
 
 
 def _between(thresholds: Floats, codes: Floats, n: int, rng: np.random.Generator) -> Floats:
-    """Draw as many values from each interval between thresholds, and as many times each code."""
+    """Draw as many values from each interval between thresholds, and as many times each code.
+
+    Half of them are the ends of the intervals: thresholds are often values that features take.
+    """
+    starts, ends = _intervals(thresholds, codes)
+    which = np.resize(np.arange(len(ends)), n)
+    inside = starts[which] + (ends - starts)[which] * rng.uniform(0.03, 0.97, n)
+    at_end = np.arange(n) // len(ends) % 2 == 0
+    return rng.permutation(np.where(at_end, ends[which], inside))
+
+
+def _intervals(thresholds: Floats, codes: Floats) -> tuple[Floats, Floats]:
+    """Return where the intervals begin and end; a code is an interval by itself."""
     known = np.append(codes, codes.max() + 1.0) if len(codes) else codes
     if not len(thresholds):
-        return rng.permutation(np.resize(known, n)) if len(known) else np.zeros(n)
+        return (known, known) if len(known) else (np.zeros(1), np.zeros(1))
     first, last = thresholds[[0, -1]]
     gaps = np.diff(thresholds) if len(thresholds) > 1 else np.array([abs(first) or 1.0])
     lowest = first - gaps[0]
     if first > 0.0:  # what is never negative stays so
         lowest = max(lowest, 0.0)
-    ends = np.concatenate([[lowest], thresholds, [last + gaps[-1]]])
-    which = np.resize(np.arange(len(ends) - 1 + len(known)), n)
-    values = np.append(ends[:-1], known)[which]
-    width = np.append(np.diff(ends), np.zeros(len(known)))[which]
-    return rng.permutation(values + width * rng.random(n))
+    starts, ends = np.append(lowest, thresholds), np.append(thresholds, last + gaps[-1])
+    return np.append(starts, known), np.append(ends, known)
 
 
 # Models that keep rows, or their distribution -----------------------------------------------------
