@@ -7,6 +7,8 @@ from functools import cache
 
 import numpy as np
 import pytest
+from instances import MODELS, data
+from instances import fitted as fitted_instance
 from sklearn.base import clone, is_regressor
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_iris
 from sklearn.decomposition import PCA
@@ -19,6 +21,7 @@ from sklearn.ensemble import (
 )
 from sklearn.exceptions import NotFittedError
 from sklearn.feature_selection import SelectKBest, VarianceThreshold
+from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression, LogisticRegression, RidgeClassifier
 from sklearn.mixture import GaussianMixture
 from sklearn.model_selection import train_test_split
@@ -287,7 +290,7 @@ def test_platforms_get_the_same_text(platform):
 def test_no_warnings(compiler, tmp_path):
     """Two models in one file, one with names, both included twice and used by nobody."""
     model, _, _ = fitted("RandomForest", "digits")
-    one = tinyml.port(model, "One", {0: "zero", 1: 'o"ne\\', 255: "drei\n"}, X=None)
+    one = tinyml.port(model, "One", {0: "zero@name@", 1: 'o"ne\\', 255: "drei\n"})
     two = tinyml.port(*fitted("SVR", "diabetes")[:1], "Two")
     transformer = tinyml.port(PCA(3).fit(load_iris().data))
     texts = {"one.h": one, "two.h": two, "three.h": transformer}
@@ -399,6 +402,23 @@ def test_categories_are_drawn():
     np.testing.assert_array_equal(program.predict(X), model.predict(X))
 
 
+@pytest.mark.parametrize("name", ["lightgbm_wine.txt", "xgboost_digits.json"])
+def test_trees_from_files_tell_their_ranges(name):
+    model = tinyml.read_forest(MODELS / name)
+    X = data(name.split("_")[1].split(".")[0])[0]
+    program = tinyml.compile(model, typical_rows(model))
+    assert program.whole_numbers == ("digits" in name)
+    assert np.mean(program.predict(X) == model.predict(X)) > 0.995
+    assert "class ImportedClassifier {" in tinyml.port(model)
+
+
+def test_a_sequence_is_one_row():
+    model, X = fitted_instance("fastgrnn_ragged"), data("ragged")[0]
+    text = tinyml.port(model, X=X)
+    assert "class FastGRNNClassifier {" in text
+    check_header({"model.h": text}, "model")
+
+
 def test_one_leaf_is_a_tree():
     model = DecisionTreeClassifier().fit(np.eye(3), [4, 4, 4])
     assert "class DecisionTree {" in tinyml.port(model)
@@ -412,6 +432,7 @@ def test_one_leaf_is_a_tree():
         MLPClassifier((4,), max_iter=2000, random_state=0),
         make_pipeline(StandardScaler(with_std=False), RidgeClassifier()),
         make_pipeline(RobustScaler(with_centering=False), RidgeClassifier()),
+        make_pipeline(SimpleImputer(), SVC()),
         VotingClassifier([("t", DecisionTreeClassifier()), ("r", LogisticRegression())]),
     ],
 )

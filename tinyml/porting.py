@@ -285,18 +285,22 @@ static void transform(float *x, float *dest = nullptr) {
 def _text(program: Program, classname: str, classmap: Any, is_transformer: bool) -> str:
     name = _prefix(classname)
     members = _transform(program) if is_transformer else _predict(program)
-    if classmap is not None:
-        if program.classes is None:
-            raise ValueError(
-                f"The 'classmap' parameter of port must be None for {program.description}, which "
-                "predicts no classes."
-            )
-        cases = (f"case {k}: return {c_string(label)};" for k, label in classmap.items())
-        members += _LABELS.replace("@CASES@", _indented(cases, 8))
     members = members.replace("@name@", name).replace("@NAME@", name.upper())
+    if classmap is not None:
+        members += _labels(program, classmap)
     body = _indented(members.splitlines(), 20)
     text = _CLASS.replace("@CLASS@", classname).replace("@MEMBERS@", body)
     return f"#pragma once\n{program.to_c(name)}{text}"
+
+
+def _labels(program: Program, classmap: Mapping[int, str]) -> str:
+    if program.classes is None:
+        raise ValueError(
+            f"The 'classmap' parameter of port must be None for {program.description}, which "
+            "predicts no classes."
+        )
+    cases = [f"case {k}: return {c_string(label)};" for k, label in classmap.items()]
+    return _LABELS.replace("@CASES@", _indented(cases, 8))
 
 
 def _predict(program: Program) -> str:
@@ -305,11 +309,8 @@ def _predict(program: Program) -> str:
         answer = _real("@name@_predict(raw)", program.output_fracs[0])
     else:
         meaning, ctype, answer = "Index of the class of a row.", "int", "(int)@name@_predict(raw)"
-    parts = {"@MEANING@": meaning, "@TYPE@": ctype, "@ANSWER@": answer}
-    text = _PREDICT
-    for key, part in parts.items():
-        text = text.replace(key, part)
-    return text
+    text = _PREDICT.replace("@MEANING@", meaning).replace("@TYPE@", ctype)
+    return text.replace("@ANSWER@", answer)
 
 
 def _transform(program: Program) -> str:
@@ -325,5 +326,5 @@ def _real(expression: str, frac: int) -> str:
     return f"(float){expression} * {2.0**-frac:.9e}f"
 
 
-def _indented(lines: Sequence[str] | Any, n: int) -> str:
+def _indented(lines: Sequence[str], n: int) -> str:
     return "\n".join(" " * n + line if line else "" for line in lines)

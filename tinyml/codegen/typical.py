@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
-from sklearn.decomposition import PCA
+from sklearn.decomposition import PCA, TruncatedSVD
+from sklearn.feature_selection import SelectorMixin
 from sklearn.mixture import BayesianGaussianMixture, GaussianMixture
 from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
@@ -26,8 +27,18 @@ from tinyml.codegen.graph import Floats, Forest
 from tinyml.codegen.lower import describe, lowered
 
 N_ROWS = 500
+_MOST_ROWS = 10_000
 _TIMES = 6  # that each interval between thresholds is drawn from
 _QUARTILES = 1.349  # standard deviations between the quartiles of a normal distribution
+_INVERTIBLE = (
+    PCA,
+    TruncatedSVD,
+    SelectorMixin,
+    StandardScaler,
+    RobustScaler,
+    MinMaxScaler,
+    MaxAbsScaler,
+)
 
 
 @dataclass(frozen=True)
@@ -60,7 +71,7 @@ def typical_rows(model: Any) -> Floats:
     steps = _steps(model)
     for k in reversed(range(len(steps))):
         before = steps[:k]
-        if all(hasattr(step, "inverse_transform") for step in before):
+        if all(isinstance(step, _INVERTIBLE) for step in before):
             drawn = draw(steps[k], np.random.default_rng(0))
             if drawn is not None:
                 rows = _carried_back(drawn.rows, before)
@@ -116,9 +127,9 @@ def _around_thresholds(model: Any, rng: np.random.Generator) -> Drawn | None:
         return None
     splits = [_splits(forests, k) for k in range(model.n_features_in_)]
     told = [np.append(*s) for s in splits]
-    n = max(N_ROWS, *(_TIMES * (len(values) + 2) for values in told))
+    n = min(_MOST_ROWS, max(N_ROWS, *(_TIMES * (len(values) + 2) for values in told)))
     rows = np.column_stack([_between(*s, n, rng) for s in splits])
-    evidence = np.column_stack([np.resize(values, n) for values in told])
+    evidence = np.column_stack([np.resize(values, max(map(len, told))) for values in told])
     return Drawn(rows, evidence, 0.5, silent=[not len(values) for values in told])
 
 
