@@ -34,7 +34,7 @@ from sklearn.svm import SVC, SVR, OneClassSVM
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 import tinyml
-from tinyml.codegen.typical import typical_rows
+from tinyml.codegen.typical import needs_precision, typical_rows
 from tinyml.device import build_arduino_sketch, get_board, run_sketch
 from tinyml.device.build import CPLUSPLUS, STRICT, AvrBuild, CModel, check_header
 from tinyml.device.driving import ByRow
@@ -87,8 +87,9 @@ def fitted(name, data):
 def ported(name, data):
     """Return the text of a fitted model, and the program that is in it."""
     model, X, _ = fitted(name, data)
-    program = tinyml.compile(model, typical_rows(model) if X is None else X)
-    return tinyml.port(model, "Ported", X=X), program
+    rows = typical_rows(model) if X is None else X
+    bits = 16 if X is None and needs_precision(model, rows) else "auto"
+    return tinyml.port(model, "Ported", X=X), tinyml.compile(model, rows, bits=bits)
 
 
 def wanted(name, data):
@@ -383,6 +384,28 @@ def test_whole_numbers_are_recognised(model):
     program = tinyml.compile(model, rows)
     assert program.whole_numbers
     np.testing.assert_array_equal(program.predict(X[200:]), model.predict(X[200:]))
+
+
+def test_values_on_thresholds_stay_on_their_side():
+    """Means of measured values are often measured values themselves; so they are in iris."""
+    X, y = load_iris(return_X_y=True)
+    for seed in range(5):
+        half = np.random.default_rng(seed).permutation(len(X))[:75]
+        model = RandomForestClassifier(random_state=seed, n_estimators=10).fit(X[half], y[half])
+        thresholds = np.concatenate([tree.tree_.threshold for tree in model.estimators_])
+        assert np.isclose(thresholds, np.rint(thresholds * 10) / 10, rtol=1e-6).any()
+        program = tinyml.compile(model, typical_rows(model), bits=16)
+        np.testing.assert_array_equal(program.predict(X), model.predict(X))
+
+
+def test_trees_of_reals_get_16_bits_without_rows():
+    X, y = load_iris(return_X_y=True)
+    model = DecisionTreeClassifier(max_depth=1).fit(X, y)
+    assert tinyml.compile(model, typical_rows(model)).input.type.ctype == "int8_t"
+    assert "typedef int16_t port_DecisionTree_input_t;" in tinyml.port(model)
+    assert "typedef int8_t port_DecisionTree_input_t;" in tinyml.port(model, X=X)
+    whole = DecisionTreeClassifier(max_depth=1).fit(np.rint(10 * X), y)
+    assert "typedef int8_t port_DecisionTree_input_t;" in tinyml.port(whole)
 
 
 def test_halves_between_the_rows_are_no_whole_numbers():

@@ -20,7 +20,7 @@ from sklearn.utils.validation import check_is_fitted
 from tinyml.codegen.c import c_string, check_name
 from tinyml.codegen.compile import compile as compile_program
 from tinyml.codegen.lower import final_step, supported
-from tinyml.codegen.typical import typical_rows
+from tinyml.codegen.typical import needs_precision, typical_rows
 
 if TYPE_CHECKING:
     from tinyml.codegen.program import Program
@@ -90,7 +90,7 @@ def port(
         limits. Features are whole numbers if all that such rows are made of is, of trees if
         all thresholds are multiples of one half. Trees that were fitted on missing values need X.
     bits, layout, input_range
-        As in `compile`.
+        As in `compile`; ``"auto"`` is 16 for trees of real features without X.
     **kwargs
         Further parameters of micromlgen: `tmp_file`, `optimize_sin`, `lookup_cos`, `lookup_sin`.
 
@@ -122,9 +122,10 @@ def port(
         options = {"precision": precision, **kwargs}
         return _by_micromlgen(model, classname, classmap, platform, options)
     check_is_fitted(model)
-    rows = typical_rows(model) if X is None else X
-    options = {"bits": bits, "layout": layout, "input_range": input_range}
-    program = _compiled(model, rows, options)
+    if X is None:
+        X = typical_rows(model)
+        bits = 16 if bits == "auto" and needs_precision(model, X) else bits
+    program = _compiled(model, X, {"bits": bits, "layout": layout, "input_range": input_range})
     return _text(program, classname or _class_name(model), classmap, isinstance(model, PCA))
 
 

@@ -24,7 +24,7 @@ from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, RobustScaler, Stan
 from sklearn.svm import SVC, SVR, NuSVC, NuSVR, OneClassSVM
 
 from tinyml.codegen.graph import Floats, Forest
-from tinyml.codegen.lower import describe, lowered
+from tinyml.codegen.lower import describe, final_step, lowered
 
 N_ROWS = 500
 _MOST_ROWS = 10_000
@@ -82,6 +82,11 @@ def typical_rows(model: Any) -> Floats:
     )
 
 
+def needs_precision(model: Any, rows: Floats) -> bool:
+    """Whether trees read reals: drawn rows do not show how close to thresholds these come."""
+    return bool(_forests(final_step(model))) and not np.array_equal(rows, np.rint(rows))
+
+
 def _steps(model: Any) -> list[Any]:
     if isinstance(model, Pipeline):
         return [inner for _, step in model.steps for inner in _steps(step)]
@@ -103,9 +108,14 @@ def _are_whole(drawn: Drawn, before: Sequence[Any]) -> bool:
 
 
 def _measured(rows: Floats) -> Floats:
-    """Round to six digits: a threshold that is nearly a value which features take becomes it."""
-    values = [float(f"{value:.6g}") for value in rows.ravel()]
-    return np.array(values).reshape(rows.shape)
+    """Round to single precision, and where that hardly matters to six digits.
+
+    A threshold that is nearly a value which features take becomes that value.
+    """
+    single = rows.astype(np.float32)
+    short = np.array([float(f"{value:.6g}") for value in rows.ravel()]).reshape(rows.shape)
+    is_near = np.abs(short - rows) <= 2.0 * np.spacing(np.abs(single))
+    return np.where(is_near, short, single.astype(np.float64))
 
 
 @singledispatch
