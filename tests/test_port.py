@@ -332,6 +332,30 @@ def test_a_pca_transforms(whiten, n_components, tmp_path):
     np.testing.assert_array_equal(rows[:, :n_components], seen)
 
 
+_SECOND = """
+#include <string.h>
+Eloquent::ML::Port::PCA pca;
+%s model_predict(const model_input_t *x)
+{
+    %s dest[2];
+    pca.transform((float *)x, dest);
+    %s bits;
+    memcpy(&bits, dest + 1, sizeof bits);
+    return bits;
+}
+"""
+
+
+@pytest.mark.device
+def test_a_pca_transforms_on_the_chip():
+    X = load_iris().data.astype(np.float32)
+    model = PCA(2).fit(X)
+    seen, ram = on_the_chip(chip_model(tinyml.port(model), 4, "float", _SECOND), X[:20])
+    expected = model.transform(X)[:, 1]
+    assert np.abs(seen.view(np.float32) - expected[:20]).max() < 0.03 * expected.std()
+    assert ram == 0
+
+
 # What its parameters tell -------------------------------------------------------------------------
 
 TELLING = {
