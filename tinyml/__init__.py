@@ -2,7 +2,7 @@
 
 `compile` turns a fitted model or pipeline into a `Program` of integer operations; `measure` builds
 it for a board, runs it on the simulated chip and returns a `Report`. `read_forest` takes boosted
-trees from files of XGBoost or LightGBM.
+trees from files of XGBoost or LightGBM; `port` writes a C++ class with micromlgen's interface.
 """
 
 from __future__ import annotations
@@ -14,15 +14,17 @@ if TYPE_CHECKING:
     from tinyml.codegen.program import Program
     from tinyml.device.measure import Report, measure
     from tinyml.imported import read_forest
+    from tinyml.porting import port
 
 __version__ = "0.1.0"
-__all__ = ["Program", "Report", "__version__", "compile", "measure", "read_forest"]
+__all__ = ["Program", "Report", "__version__", "compile", "measure", "port", "read_forest"]
 
 _HOME = {
     "compile": "tinyml.codegen.compile",
     "Program": "tinyml.codegen.program",
     "measure": "tinyml.device.measure",
     "Report": "tinyml.device.measure",
+    "port": "tinyml.porting",
     "read_forest": "tinyml.imported",
 }
 

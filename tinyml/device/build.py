@@ -28,6 +28,7 @@ STRICT = ("-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-pedantic", "-Werror"
 SANITIZE = ("-fsanitize=undefined,address", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer")
 
 _DTYPES = {f"{sign}int{bits}_t": f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32)}
+_DTYPES["float"] = "float32"  # what the programs of others read
 _TOO_LARGE = re.compile(r"overflowed|will not fit|not within region|relocation truncated")
 
 
@@ -57,6 +58,8 @@ ARDUINO = Flags(
      "-fno-fat-lto-objects"),
     ("-w", "-Os", "-g", "-flto", "-fuse-linker-plugin", "-Wl,--gc-sections"),
 )  # fmt: skip
+#: C++ in files that are called .c, as the Arduino core has it; not for measuring programs of ours.
+CPLUSPLUS = Flags("c++", ("-x", "c++", "-std=gnu++11", "-fno-exceptions", *OS.compile[1:]), OS.link)
 FLAGS = {flags.name: flags for flags in (OS, ARDUINO)}
 
 
