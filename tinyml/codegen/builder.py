@@ -25,6 +25,7 @@ from tinyml.codegen.fixed import (
 from tinyml.codegen.fold import Stage, View, fold
 from tinyml.codegen.forests import ForestFormat, Gaps, Missing, lower_forest, sum_frac
 from tinyml.codegen.graph import (
+    AbsoluteDistance,
     Affine,
     Child,
     Chosen,
@@ -38,8 +39,24 @@ from tinyml.codegen.graph import (
     Sum,
 )
 from tinyml.codegen.inputs import InputRange
-from tinyml.codegen.kernels import DecayFormat, DistanceFormat, decay, squared_distance
-from tinyml.codegen.operands import WIDEST, Value, aligned, operand, returned, seen_as
+from tinyml.codegen.kernels import (
+    AbsoluteFormat,
+    DecayFormat,
+    DistanceFormat,
+    absolute_distance,
+    decay,
+    squared_distance,
+)
+from tinyml.codegen.operands import (
+    WIDEST,
+    Value,
+    aligned,
+    is_on_one_grid,
+    on_one_grid,
+    operand,
+    returned,
+    seen_as,
+)
 from tinyml.codegen.ops import (
     Add,
     ChosenMatVec,
@@ -54,7 +71,7 @@ from tinyml.codegen.ops import (
 )
 from tinyml.codegen.ops import Child as ChildOp
 from tinyml.codegen.ops.scan import evaluate
-from tinyml.codegen.products import AffineFormat, affine, narrow_together
+from tinyml.codegen.products import AffineFormat, affine, narrow_together, run_between
 from tinyml.codegen.sequences import Frame, Held, State, steps_before_end
 from tinyml.codegen.sequences import Scan as ScanNode
 from tinyml.codegen.votes import Ballot, votes
@@ -75,6 +92,7 @@ LADDERS: dict[type, tuple[Any, ...]] = {
         DistanceFormat(16, 8, 16),
         DistanceFormat(16, 16, 16),
     ),
+    AbsoluteDistance: (AbsoluteFormat(8, 8), AbsoluteFormat(16, 8), AbsoluteFormat(16, 16)),
     Decay: (DecayFormat(8, False), DecayFormat(8, True), DecayFormat(16, True)),
     Forest: (ForestFormat(8), ForestFormat(16)),
 }
@@ -285,7 +303,12 @@ class Builder:
         if isinstance(node, Chosen):
             return chosen(reads, stage, node, fmt)
         if isinstance(node, SquaredDistance):
+            if not is_on_one_grid(x, stage.views[0]):
+                source, x = x, on_one_grid(x, raw, stage.views[0])
+                raw = run_between(source, x, raw)
             return squared_distance(x, raw, node, self._reach(position), fmt)
+        if isinstance(node, AbsoluteDistance):
+            return absolute_distance(x, raw, stage.views[0], node, fmt)
         if isinstance(node, Decay):
             return decay(x, node, fmt)
         if isinstance(node, Forest):

@@ -7,7 +7,7 @@ import numpy as np
 from tinyml.codegen.fixed import IntArray, frac_for, rshift, to_raw
 from tinyml.codegen.fold import View
 from tinyml.codegen.graph import Floats
-from tinyml.codegen.ops import Narrow, Op, Scale
+from tinyml.codegen.ops import Gather, Narrow, Op, Scale
 from tinyml.codegen.products import narrow_together, run_between
 
 WIDEST = 2**15 - 1
@@ -15,6 +15,7 @@ WIDEST = 2**15 - 1
 
 _SUMMAND = 2**14 - 1  # of two whose sum has 16 bits
 _FACTOR = 2**13 - 1  # by which 16 bits are multiplied
+_FINER = 8  # bits that an offset may add
 
 Value = tuple[Op, IntArray]
 """An op and what it yields on the calibration rows."""
@@ -77,6 +78,40 @@ def narrowed(x: Op, frac: int, lo: int, hi: int) -> Op:
         ends = (int(rshift(end, shift)) for end in (x.type.lowest, x.type.highest))
         return Narrow(x.x, x.shift + shift, *np.clip(list(ends), lo, hi).tolist())
     return Narrow(x, shift, lo, hi)
+
+
+def is_on_one_grid(x: Op, view: View) -> bool:
+    """Whether a view is all of x as it is, with one frac."""
+    whole = np.array_equal(view.columns, np.arange(x.type.size))
+    return whole and not view.steps and np.unique(x.type.frac).size == 1
+
+
+def on_one_grid(
+    x: Op, raw: IntArray, view: View, limit: int = WIDEST, finest: int | None = None
+) -> Op:
+    """Return x behind the additions and shifts of `view`, on one grid and within ±limit."""
+    if not np.array_equal(view.columns, np.arange(x.type.size)):
+        x = Gather(x, view.columns)
+        raw = x.run(raw)
+    a, b, _, _ = view.as_clipped_affine()
+    reach = float(np.abs(a * x.type.to_float(raw) + b).max(initial=0))
+    frac = np.broadcast_to(x.type.frac, x.type.shape) - (np.frexp(a)[1] - 1)
+    if np.any(a != 1) or np.any(b != 0):
+        x = _moved(x, np.ldexp(b, frac), frac)
+    frac = np.broadcast_to(x.type.frac, x.type.shape)
+    common = min(int(frac.max()), frac_for(reach, limit), 99 if finest is None else finest)
+    if np.all(frac == common) and x.type.magnitude <= limit:
+        return x
+    return Narrow(x, frac - common, -limit, limit)
+
+
+def _moved(x: Op, offset: Floats, frac: IntArray) -> Op:
+    """Return x plus an offset in its own units, which are finer if the offset needs it."""
+    finer = next((n for n in range(_FINER) if np.all(np.ldexp(offset, n) % 1 == 0)), _FINER)
+    offset = np.floor(np.ldexp(offset, finer) + 0.5).astype(np.int64)
+    room = 2**30 >> finer
+    x = x if x.type.magnitude <= room else Narrow(x, 0, -room, room)
+    return Scale(x, 2**finer, np.clip(offset, -(2**30), 2**30), frac + finer)
 
 
 def aligned(a: tuple[Op, IntArray], b: tuple[Op, IntArray]) -> tuple[Op, Op]:

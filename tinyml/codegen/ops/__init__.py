@@ -1,7 +1,7 @@
 """The ops: each one class with its type, its integer meaning and its C side by side."""
 
 from tinyml.codegen.ops.base import Op, Store, Table
-from tinyml.codegen.ops.distance import SquaredDistance
+from tinyml.codegen.ops.distance import AbsoluteDistance, SquaredDistance
 from tinyml.codegen.ops.elementwise import (
     Add,
     Child,
@@ -21,6 +21,7 @@ from tinyml.codegen.ops.tree_table import TreeTable
 from tinyml.codegen.ops.trees import IntTree, TreeWalk
 
 __all__ = [
+    "AbsoluteDistance",
     "Add",
     "ArgMax",
     "Child",
