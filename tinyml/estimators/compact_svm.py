@@ -17,7 +17,7 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 from scipy.optimize import minimize_scalar
-from sklearn.svm import SVC, SVR
+from sklearn.svm import SVC, SVR, LinearSVC, LinearSVR
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
@@ -41,7 +41,7 @@ from ._trained import (
 # ---------------------------------------------------------------------------------------------
 
 _MOST_COMPONENTS = 30
-_SHARE_OF_MAP = 0.5  # of the bytes, at most
+_VECTORS_PER_COMPONENT = 5  # at least, where there is a choice
 
 
 class _Sizing(NamedTuple):
@@ -61,16 +61,16 @@ class _Sizing(NamedTuple):
     def within(self, available):
         """Components and vectors for so many bytes; None if there are none.
 
-        The map has half of the bytes at most, vectors the rest. The constants of this rule did
-        best in cross-validation on usps, letter and usps with two classes.
+        As many components as leave room for five times as many vectors. This did best in
+        cross-validation on usps10, letter and usps10 with two classes.
         """
         for limit in range(_MOST_COMPONENTS, 0, -1):
             n_components = self.components(limit)
             room = available - self.shared_bytes(n_components)
             n_vectors = self.n_vectors or room // self.vector_bytes(n_components)
             fits = n_vectors > 0 and n_vectors * self.vector_bytes(n_components) <= room
-            if fits and (self.n_vectors or room >= (1 - _SHARE_OF_MAP) * available):
-                return n_components, n_vectors
+            if fits and (self.n_vectors or n_vectors >= _VECTORS_PER_COMPONENT * n_components):
+                break
         return (n_components, n_vectors) if fits else None
 
     def smallest_bytes(self):
@@ -139,8 +139,7 @@ def _elementwise_bytes(scaling):
 # The SVM to start from
 # ---------------------------------------------------------------------------------------------
 
-_MOST_ROWS = 8000  # of the SVM
-_MOST_ROWS_OF_MATRIX = 4000  # where its whole kernel is kept
+_MOST_ROWS = {"rbf": 8000, "poly": 8000, "laplacian": 4000, "linear": 4000}  # of the SVM
 
 
 def _sample(groups, most, rng):
@@ -169,6 +168,16 @@ def _supported(machine, seen, rows):
     if not len(support):  # a constant is all there is
         support = np.arange(n)
     return support, coefficients[support], intercept
+
+
+def _hyperplanes(machine, rows):
+    """Fit a linear machine for each column of the targets; return normals and intercepts."""
+    normals, intercepts = [], []
+    for target in rows.targets.T:
+        machine.fit(rows.X, target, rows.weights)
+        normals.append(np.ravel(machine.coef_))
+        intercepts.append(np.ravel(machine.intercept_))
+    return np.array(normals), np.concatenate(intercepts)
 
 
 def _factor(scores, y, weights, loss):
@@ -357,6 +366,11 @@ class _CompactSVM(GradientTrained):
 
     def _shape(self, X, n_outputs):
         """Numbers of components and of vectors."""
+        if self.kernel == "linear":
+            needed = table_bytes([np.ones((n_outputs, X.shape[1])), np.ones(n_outputs)])
+            if self.max_bytes is not None and needed > self.max_bytes:
+                self._refuse_budget(needed)
+            return 0, 0
         features_bytes = _elementwise_bytes(_power_scaling(X)) if self._is_radial else 0
         given = self.n_components, self.n_vectors
         sizing = _Sizing(X.shape[1], n_outputs, self.kernel, *given, features_bytes)
@@ -404,11 +418,11 @@ class _CompactSVM(GradientTrained):
 
     def _start(self, rows, shape, task, rng):
         """The objective at the reduced set of an SVM."""
-        most = _MOST_ROWS_OF_MATRIX if self.kernel == "laplacian" else _MOST_ROWS
-        few = rows.take(_sample(rows.groups, most, rng))
+        few = rows.take(_sample(rows.groups, _MOST_ROWS[self.kernel], rng))
         if self.kernel == "linear":
-            support, coefficients, b = _supported(self._machine(), few.X, few)
-            objective = _Linear([coefficients.T @ few.X[support], b], *task)
+            objective = _Linear(
+                _hyperplanes(self._linear_svm(C=self.C, dual=False, tol=0.1), few), *task
+            )
         else:
             objective = _Kernelled(self._reduced(rows, few, shape), self._kernel, *task)
         objective.multiply(self._start_factor(objective, few))
@@ -441,7 +455,7 @@ class _CompactSVM(GradientTrained):
             return self.gamma
         return 1 / (seen.shape[1] * (seen.var() or 1.0))
 
-    def _machine(self, gamma=1.0):
+    def _machine(self, gamma):
         parameters = {"C": self.C, "gamma": gamma, "coef0": 1.0, "degree": self.degree}
         name = "precomputed" if self.kernel == "laplacian" else self.kernel
         return self._svm(kernel=name, cache_size=500, **parameters)
@@ -509,7 +523,7 @@ class CompactSVC(TrainedClassifier, _CompactSVM):
         "loss": [StrOptions({"cross_entropy", "squared_hinge"})],
         "probability": ["boolean"],
     }
-    _svm = SVC
+    _svm, _linear_svm = SVC, LinearSVC
 
     def __init__(
         self,
@@ -674,6 +688,10 @@ class CompactSVR(TrainedRegressor, _CompactSVM):
 
     def _svm(self, **parameters):
         return SVR(epsilon=self.epsilon, **parameters)
+
+    def _linear_svm(self, **parameters):
+        loss = "squared_epsilon_insensitive"  # that of LinearSVC is squared, too
+        return LinearSVR(epsilon=self.epsilon, loss=loss, **parameters)
 
     def _start_factor(self, objective, rows):
         return 1.0

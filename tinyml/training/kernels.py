@@ -88,14 +88,14 @@ def _absolute_distances(rows, columns):
 
 @njit(cache=True)
 def _sums_of_signs(factors, rows, points):
-    """Σ_j factors_ij sign(rows_ik - points_jk)."""
+    """Σ_j factors_ij sign(rows_ik - points_jk), without a branch in the inner loop."""
     sums = np.zeros_like(rows)
+    nothing = rows.dtype.type(0)
     for i in range(len(rows)):
         for j in range(len(points)):
             factor = factors[i, j]
             for k in range(rows.shape[1]):
-                if rows[i, k] > points[j, k]:
-                    sums[i, k] += factor
-                elif rows[i, k] < points[j, k]:
-                    sums[i, k] -= factor
+                above = factor if rows[i, k] > points[j, k] else nothing
+                below = factor if rows[i, k] < points[j, k] else nothing
+                sums[i, k] += above - below
     return sums

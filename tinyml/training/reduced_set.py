@@ -9,7 +9,7 @@ import numpy as np
 from scipy.linalg import solve
 from scipy.optimize import minimize
 
-_RIDGE = 1e-3  # relative to the mean of the diagonal: keeps coefficients small enough for 8 bits
+_RIDGE = 0.1  # relative to the mean of the diagonal: keeps coefficients small enough for 8 bits
 
 
 def reduced_set(rows, coefficients, start, kernel, gamma, n_iter=60):
