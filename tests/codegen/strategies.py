@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from tinyml.codegen.fixed import Fixed, ctype_range
 from tinyml.codegen.graph import Graph
 from tinyml.codegen.ops import (
+    AbsoluteDistance,
     Add,
     Child,
     ChosenMatVec,
@@ -227,6 +228,15 @@ def squared_distances(draw, x):
 
 
 @st.composite
+def absolute_distances(draw, x):
+    assume(np.unique(x.type.frac).size == 1)
+    n, scale = x.type.size, draw(st.integers(0, 4))
+    point = min(x.type.magnitude, draw(st.sampled_from([127, 32767, 2**24])))
+    points = draw(integers((draw(SIZES), n), -point, point))
+    return legal(lambda: AbsoluteDistance(x, points, scale))
+
+
+@st.composite
 def trees(draw, x, n_values):
     """Trees of any shape in depth-first order, chains and single leaves among them.
 
@@ -311,6 +321,7 @@ STRATEGIES = {
     "Scan": scans,
     "Local": scans,
     "SquaredDistance": squared_distances,
+    "AbsoluteDistance": absolute_distances,
     "TreeCode": partial(tree_walks, TreeCode),
     "TreeTable": partial(tree_walks, TreeTable),
     "ArgMax": lambda x: st.just(x),

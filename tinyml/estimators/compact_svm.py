@@ -41,7 +41,7 @@ from ._trained import (
 # ---------------------------------------------------------------------------------------------
 
 _MOST_COMPONENTS = 30
-_VECTORS_PER_COMPONENT = 5  # at least, where there is a choice
+_VECTORS_PER_COMPONENT = 3  # at least, where there is a choice
 
 
 class _Sizing(NamedTuple):
@@ -61,7 +61,7 @@ class _Sizing(NamedTuple):
     def within(self, available):
         """Components and vectors for so many bytes; None if there are none.
 
-        As many components as leave room for five times as many vectors. This did best in
+        As many components as leave room for three times as many vectors. This did best in
         cross-validation on usps10, letter and usps10 with two classes.
         """
         for limit in range(_MOST_COMPONENTS, 0, -1):

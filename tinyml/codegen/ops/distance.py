@@ -138,7 +138,7 @@ class AbsoluteDistance(Op):
 
     @property
     def work(self) -> int:
-        return 2 * self.points.size * ctype_bytes(self._wide)
+        return self.points.size * sum(ctype_bytes(t.ctype) for t in (self.x.type, self.type))
 
     @property
     def cost(self) -> str:
