@@ -21,7 +21,7 @@ from tinyml.codegen.storage import table_bytes
 from tinyml.datasets import load
 from tinyml.estimators import CompactSVC, ProtoNNClassifier
 
-MAX_ITER = 300
+MAX_ITER = {"usps10": 300, "letter": 100, "usps10-2": 300}
 SEEDS = range(5)
 REDUCED = 40  # vectors
 
@@ -48,8 +48,8 @@ def full(X, C, gamma):
 def compact(name, kernel, noise, seed=0):
     parameters = {"max_bytes": ROWS[name], "input_noise": noise, "random_state": seed}
     if kernel == "protonn":
-        return ProtoNNClassifier(max_iter=MAX_ITER, **parameters)
-    return CompactSVC(kernel=kernel, max_iter=MAX_ITER, **parameters)
+        return ProtoNNClassifier(max_iter=MAX_ITER[name], **parameters)
+    return CompactSVC(kernel=kernel, max_iter=MAX_ITER[name], **parameters)
 
 
 def cross_validate(estimator, X, y, n_scored):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tinyml.codegen.fixed import IntArray, frac_for, rshift, to_raw
+from tinyml.codegen.fixed import LARGEST_INPUT, IntArray, frac_for, rshift, to_raw
 from tinyml.codegen.fold import View
 from tinyml.codegen.graph import Floats
 from tinyml.codegen.ops import Gather, Narrow, Op, Scale
@@ -16,6 +16,7 @@ WIDEST = 2**15 - 1
 _SUMMAND = 2**14 - 1  # of two whose sum has 16 bits
 _FACTOR = 2**13 - 1  # by which 16 bits are multiplied
 _FINER = 8  # bits that an offset may add
+_ROOM = 2**30 - 1
 
 Value = tuple[Op, IntArray]
 """An op and what it yields on the calibration rows."""
@@ -90,28 +91,59 @@ def on_one_grid(
     x: Op, raw: IntArray, view: View, limit: int = WIDEST, finest: int | None = None
 ) -> Op:
     """Return x behind the additions and shifts of `view`, on one grid and within ±limit."""
-    if not np.array_equal(view.columns, np.arange(x.type.size)):
-        x = Gather(x, view.columns)
-        raw = x.run(raw)
+    x, raw = _seen_columns(x, raw, view.columns)
     a, b, _, _ = view.as_clipped_affine()
     reach = float(np.abs(a * x.type.to_float(raw) + b).max(initial=0))
     frac = np.broadcast_to(x.type.frac, x.type.shape) - (np.frexp(a)[1] - 1)
+    finer = next((n for n in range(_FINER) if np.all(np.ldexp(b, frac + n) % 1 == 0)), _FINER)
+    common = min(int(frac.max()) + finer, frac_for(reach, limit), 99 if finest is None else finest)
     if np.any(a != 1) or np.any(b != 0):
-        x = _moved(x, np.ldexp(b, frac), frac)
-    frac = np.broadcast_to(x.type.frac, x.type.shape)
-    common = min(int(frac.max()), frac_for(reach, limit), 99 if finest is None else finest)
+        finer = min(finer, max(0, common - int(frac.min())))
+        frac = frac + finer
+        x = _moved(x, np.floor(np.ldexp(b, frac) + 0.5).astype(np.int64), frac, finer)
     if np.all(frac == common) and x.type.magnitude <= limit:
         return x
-    return Narrow(x, frac - common, -limit, limit)
+    if np.unique(frac).size == 1:
+        return Narrow(x, int(frac[0]) - common, -limit, limit)
+    return _shifted(*_without_extremes(x, frac - common, common, limit), limit)
 
 
-def _moved(x: Op, offset: Floats, frac: IntArray) -> Op:
-    """Return x plus an offset in its own units, which are finer if the offset needs it."""
-    finer = next((n for n in range(_FINER) if np.all(np.ldexp(offset, n) % 1 == 0)), _FINER)
-    offset = np.floor(np.ldexp(offset, finer) + 0.5).astype(np.int64)
-    room = 2**30 >> finer
+def _seen_columns(x: Op, raw: IntArray, columns: IntArray) -> Value:
+    """Gather columns; where each has a scale of its own, 16 bits of each are enough."""
+    if not np.array_equal(columns, np.arange(x.type.size)):
+        x = Gather(x, columns)
+        raw = x.run(raw)
+    if np.unique(x.type.frac).size > 1 and x.type.magnitude > LARGEST_INPUT:
+        shift = (LARGEST_INPUT // WIDEST).bit_length() - 1
+        x = Narrow(x, shift, -WIDEST, WIDEST)
+        raw = x.run(raw)
+    return x, raw
+
+
+def _moved(x: Op, offset: IntArray, frac: IntArray, finer: int) -> Op:
+    """Return x plus an offset, in steps finer by so many bits."""
+    room = _ROOM >> finer
     x = x if x.type.magnitude <= room else Narrow(x, 0, -room, room)
-    return Scale(x, 2**finer, np.clip(offset, -(2**30), 2**30), frac + finer)
+    return Scale(x, 2**finer, np.clip(offset, -_ROOM, _ROOM), frac)
+
+
+def _without_extremes(x: Op, shift: IntArray, common: int, limit: int) -> tuple[Op, IntArray]:
+    """Return x and its shifts; what is shifted away is 0, and no row has more where 0 is left."""
+    lost = shift > 29 - limit.bit_length()
+    tame = np.where(lost, 0, np.maximum(shift, -limit.bit_length()))
+    if np.array_equal(tame, shift):
+        return x, shift
+    return Scale(x, np.where(lost, 0, 1), 0, common + tame), tame
+
+
+def _shifted(x: Op, shift: IntArray, limit: int) -> Op:
+    """Narrow each element by its own shift, behind limits of its own if 32 bits ask for that."""
+    try:
+        return Narrow(x, shift, -limit, limit)
+    except OverflowError:
+        left, right = np.maximum(-shift, 0), np.maximum(shift, 0)
+        ends = ((limit >> left) + 1) << right
+        return Narrow(Narrow(x, 0, -ends, ends), shift, -limit, limit)
 
 
 def aligned(a: tuple[Op, IntArray], b: tuple[Op, IntArray]) -> tuple[Op, Op]:

@@ -125,7 +125,9 @@ def _power_scaling(X):
     if np.ptp(power) == 0:
         low[:], high[:] = low.min(), high.max()
     scale = np.ldexp(1.0, power)
-    origin = np.rint((low + high) / 2 / scale * _STEPS) * scale / _STEPS
+    whole = (np.floor(X) == X).all(axis=0)
+    step = np.where(whole, np.maximum(scale / _STEPS, 0.5), scale / _STEPS)
+    origin = np.rint((low + high) / 2 / step) * step
     kept = scale if np.ptp(power) else np.ones_like(scale)
     return _Scaling(origin, kept, kept)
 
@@ -407,7 +409,7 @@ class _CompactSVM(GradientTrained):
 
     def _trained(self, rows, shape, scaling, loss, unit, rng):
         """The objective with what has been learned, and the grids of its matrices."""
-        noise = auto_noise(*rows.X.shape) if self.input_noise == "auto" else self.input_noise
+        noise = self._noise(shape, *rows.X.shape)
         largest = self._largest_batch(len(rows.X)) * rows.X.shape[1]
         task = rows.X, rows.y, rows.weights, loss, preparation.Jitter(noise, largest, rng)
         objective = self._start(rows, shape, task, rng)
@@ -415,6 +417,13 @@ class _CompactSVM(GradientTrained):
         sizes = self._step_sizes(objective.parameters)
         self.loss_curve_ = self._descend(objective, sizes, [], grids, len(rows.X), rng)
         return objective, grids
+
+    def _noise(self, shape, n_rows, n_features):
+        """The given standard deviation, or one that powers of sums of all features stand."""
+        if self.input_noise != "auto":
+            return self.input_noise
+        noise = auto_noise(n_rows, n_features)
+        return noise / 4 if self.kernel == "poly" and not shape[0] else noise
 
     def _start(self, rows, shape, task, rng):
         """The objective at the reduced set of an SVM."""
