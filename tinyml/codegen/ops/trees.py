@@ -280,6 +280,8 @@ class _TreeWalk(Op):
             c.line(f"{c.ctype(self.accumulator)} {total}[{self.type.size}];")
         with c.loop("i", self.type.size) as i:
             start = c.read(self, "offset", i) if np.any(self.offset) else "0"
+            if self.accumulator.startswith("u"):  # offsets that fit 15 bits are stored as signed
+                start = f"({self.accumulator}){start}"
             c.line(f"{total}[{i}] = {start};")
         self.emit_votes(c, x, total)
         if not in_place:
