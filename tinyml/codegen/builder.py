@@ -303,10 +303,9 @@ class Builder:
         if isinstance(node, Chosen):
             return chosen(reads, stage, node, fmt)
         if isinstance(node, SquaredDistance):
-            if not is_on_one_grid(x, stage.views[0]):
-                source, x = x, on_one_grid(x, raw, stage.views[0])
-                raw = run_between(source, x, raw)
-            return squared_distance(x, raw, node, self._reach(position), fmt)
+            return squared_distance(
+                *_on_one_grid(x, raw, stage.views[0], node), node, self._reach(position), fmt
+            )
         if isinstance(node, AbsoluteDistance):
             return absolute_distance(x, raw, stage.views[0], node, fmt)
         if isinstance(node, Decay):
@@ -430,6 +429,15 @@ class Builder:
         """Return the difference beyond which the kernel that follows has vanished."""
         after = self.stages[position + 1].node if position + 1 < len(self.stages) else None
         return 2.5 / np.sqrt(after.rate) if isinstance(after, Decay) else np.inf
+
+
+def _on_one_grid(x: Op, raw: IntArray, view: View, node: SquaredDistance) -> Value:
+    """Return what a distance reads, on a grid that is not coarser than the one of its points."""
+    least = -_MAX_EXPONENT if node.grid is None else node.grid
+    if is_on_one_grid(x, view, least):
+        return x, raw
+    op = on_one_grid(x, raw, view, least)
+    return op, run_between(x, op, raw)
 
 
 def _grid_error(x: Floats, frac: int, limit: int) -> float:

@@ -48,8 +48,9 @@ def absolute_distance(
     """Return the ops of Σ_k |view(x)_k - p_jk|."""
     points, limit = node.points, 2 ** (fmt.vector_bits - 1) - 1
     farthest, room = float(np.abs(points).max()), (2**31 - 1) // (2 * points.shape[1])
-    finest = frac_for(farthest, room) if farthest > 0 else None
-    x = on_one_grid(x, raw, view, min(limit, room), finest)
+    most = frac_for(farthest, room) if farthest > 0 else None
+    own = grid(points, fmt.point_bits) if node.grid is None else node.grid
+    x = on_one_grid(x, raw, view, own, min(limit, room), most)
     rounded, scale = _on_grid(points, x.type.scalar_frac, fmt.point_bits, node.grid)
     return AbsoluteDistanceOp(x, rounded, scale)
 

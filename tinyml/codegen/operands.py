@@ -81,22 +81,28 @@ def narrowed(x: Op, frac: int, lo: int, hi: int) -> Op:
     return Narrow(x, shift, lo, hi)
 
 
-def is_on_one_grid(x: Op, view: View) -> bool:
-    """Whether a view is all of x as it is, with one frac."""
+def is_on_one_grid(x: Op, view: View, least: int) -> bool:
+    """Whether a view is all of x as it is, with one frac that is not below `least`."""
     whole = np.array_equal(view.columns, np.arange(x.type.size))
-    return whole and not view.steps and np.unique(x.type.frac).size == 1
+    fracs = np.unique(x.type.frac)
+    return whole and not view.steps and len(fracs) == 1 and int(fracs[0]) >= least
 
 
 def on_one_grid(
-    x: Op, raw: IntArray, view: View, limit: int = WIDEST, finest: int | None = None
+    x: Op, raw: IntArray, view: View, least: int, limit: int = WIDEST, most: int | None = None
 ) -> Op:
-    """Return x behind the additions and shifts of `view`, on one grid and within ±limit."""
+    """Return x behind the additions and shifts of `view`, on one grid and within ±limit.
+
+    As far as the limit allows, the frac is that of x or `least`, if that is more; never more than
+    `most`.
+    """
     x, raw = _seen_columns(x, raw, view.columns)
     a, b, _, _ = view.as_clipped_affine()
     reach = float(np.abs(a * x.type.to_float(raw) + b).max(initial=0))
     frac = np.broadcast_to(x.type.frac, x.type.shape) - (np.frexp(a)[1] - 1)
     finer = next((n for n in range(_FINER) if np.all(np.ldexp(b, frac + n) % 1 == 0)), _FINER)
-    common = min(int(frac.max()) + finer, frac_for(reach, limit), 99 if finest is None else finest)
+    common = min(max(int(frac.max()) + finer, least), frac_for(reach, limit))
+    common = common if most is None else min(common, most)
     if np.any(a != 1) or np.any(b != 0):
         finer = min(finer, max(0, common - int(frac.min())))
         frac = frac + finer
