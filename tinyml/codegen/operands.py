@@ -104,14 +104,17 @@ def on_one_grid(
     common = min(max(int(frac.max()) + finer, least), frac_for(reach, limit))
     common = common if most is None else min(common, most)
     if np.any(a != 1) or np.any(b != 0):
-        finer = min(finer, max(0, common - int(frac.min())))
-        frac = frac + finer
-        x = _moved(x, np.floor(np.ldexp(b, frac) + 0.5).astype(np.int64), frac, finer)
+        x, frac = _moved(x, raw, b, frac, np.clip(common - frac, 0, finer), common, limit)
     if np.all(frac == common) and x.type.magnitude <= limit:
         return x
     if np.unique(frac).size == 1:
         return Narrow(x, int(frac[0]) - common, -limit, limit)
     return _shifted(*_without_extremes(x, frac - common, common, limit), limit)
+
+
+def _most_right(limit: int) -> int:
+    """Bits by which elements are shifted to the right, at most, for 32 bits to hold them before."""
+    return 29 - limit.bit_length()
 
 
 def _seen_columns(x: Op, raw: IntArray, columns: IntArray) -> Value:
@@ -120,22 +123,32 @@ def _seen_columns(x: Op, raw: IntArray, columns: IntArray) -> Value:
         x = Gather(x, columns)
         raw = x.run(raw)
     if np.unique(x.type.frac).size > 1 and x.type.magnitude > LARGEST_INPUT:
-        shift = (LARGEST_INPUT // WIDEST).bit_length() - 1
-        x = Narrow(x, shift, -WIDEST, WIDEST)
+        used = int(np.abs(raw).max(initial=0)).bit_length()
+        x = Narrow(x, max(0, used - WIDEST.bit_length()), -WIDEST, WIDEST)
         raw = x.run(raw)
     return x, raw
 
 
-def _moved(x: Op, offset: IntArray, frac: IntArray, finer: int) -> Op:
-    """Return x plus an offset, in steps finer by so many bits."""
+def _moved(
+    x: Op, raw: IntArray, b: Floats, frac: IntArray, finer: IntArray, common: int, limit: int
+) -> tuple[Op, IntArray]:
+    """Return x plus an offset, in steps finer by so many bits, and the frac of these.
+
+    All elements get the finest steps, which takes no table, where there is room.
+    """
+    most = int(finer.max())
+    has_room = int(np.abs(raw).max(initial=0)) << most < _ROOM
+    if has_room and int(frac.max()) + most - common <= _most_right(limit):
+        finer = np.full_like(finer, most)
     room = _ROOM >> finer
-    x = x if x.type.magnitude <= room else Narrow(x, 0, -room, room)
-    return Scale(x, 2**finer, np.clip(offset, -_ROOM, _ROOM), frac)
+    x = x if x.type.magnitude <= int(room.min()) else Narrow(x, 0, -room, room)
+    offset = to_raw(b, frac + finer, -_ROOM, _ROOM)
+    return Scale(x, np.left_shift(1, finer), offset, frac + finer), frac + finer
 
 
 def _without_extremes(x: Op, shift: IntArray, common: int, limit: int) -> tuple[Op, IntArray]:
     """Return x and its shifts; what is shifted away is 0, and no row has more where 0 is left."""
-    lost = shift > 29 - limit.bit_length()
+    lost = shift > _most_right(limit)
     tame = np.where(lost, 0, np.maximum(shift, -limit.bit_length()))
     if np.array_equal(tame, shift):
         return x, shift

@@ -524,7 +524,137 @@ class _CompactSVM(GradientTrained):
 
 
 class CompactSVC(TrainedClassifier, _CompactSVM):
-    """Support vector classifier."""
+    """Support vector classifier of few synthetic vectors.
+
+    The scores of a row are ``b + sum_j beta_j k(p, z_j)``. The vectors z_j, which all classes
+    share, begin as a reduced set [1]_ [2]_ of scikit-learn's machines of each class against the
+    others: few vectors whose kernels come close to the sums of theirs. From there vectors,
+    coefficients, kernel width and the map are trained together to tell the classes apart.
+
+    Parameters
+    ----------
+    n_vectors : int, default=None
+        Number of vectors, shared by all scores. None means 4 per class, but at least 20, or as
+        many as `max_bytes` allows.
+    n_components : int, default=None
+        Rows of the linear map before the kernel, at most the number of features; 0 lets the kernel
+        see the features themselves. None means 0 for the laplacian kernel; for the others 10, or
+        with `max_bytes` as many, up to 30, as leave room for three times as many vectors.
+    kernel : {"rbf", "laplacian", "poly", "linear"}, default="rbf"
+        The kernel of p, which is the features or what the map makes of them, and a vector z:
+
+        - "rbf": ``exp(-gamma ||p - z||^2)``;
+        - "laplacian": ``exp(-gamma ||p - z||_1)``, a power of two of a sum of absolute differences.
+          On a device it takes subtractions, additions and a short table, but no product
+          [3]_; `n_components` other than 0 gives that up;
+        - "poly": ``(p . z + 1)^degree``, where gamma is a part of p and z;
+        - "linear": one weight vector for each score, whatever is said of vectors and components.
+    degree : int, default=2
+        Degree of the polynomial kernel, from 2 to 8.
+    gamma : "scale" or float, default="scale"
+        Width of the kernel to begin with, for standardised features or what the map makes of them.
+        "scale" means ``1 / (n * variance)`` of these n numbers. It is learned further.
+    C : float, default=10.0
+        Inverse strength of regularisation of the SVM to begin with.
+    max_bytes : int, default=None
+        Bound of `n_model_bytes_`. What is left at None above is chosen for it.
+    loss : {"cross_entropy", "squared_hinge"}, default="cross_entropy"
+        What is minimised after the start: the negative log-likelihood of the softmax of the scores,
+        or the squared hinge loss of every class against the others.
+    probability : bool, default=False
+        Whether scores are scaled so that `predict_proba` is right on rows held out: a fifth of the
+        training rows, in a fit of its own, which takes as long again.
+    input_noise : float or "auto", default="auto"
+        Standard deviation of the Gaussian noise added to the rows while training, in standard
+        deviations of the features. "auto" means ``min(0.5, 2 * sqrt(n_features / n_samples))``, a
+        quarter of it if polynomials see the features themselves.
+    learning_rate : float, default=0.1
+        Highest step size of Adam, relative to the size of the values a matrix starts with.
+    max_iter : int, default=100
+        Number of passes over the rows. 0 keeps the reduced set of the SVM as it is. In the last
+        fifth all matrices are rounded to 8 bits, as they are stored on a device, and learn to make
+        up for it.
+    batch_size : int or "auto", default="auto"
+        Rows in a step; "auto" means a tenth of the rows, but at least 8 and at most 128.
+    class_weight : dict, "balanced" or None, default=None
+        Weight of each class; "balanced" makes their total weights equal.
+    verbose : bool or int, default=False
+        Show a progress bar on stderr.
+    random_state : int, RandomState instance or None, default=None
+        Draws the order of the rows, the noise, and the rows of the SVM if there are too many.
+
+    Attributes
+    ----------
+    projection_ : ndarray of shape (n_components, n_features) or None
+        The map, with the standardisation of the features folded in.
+    origin_ : ndarray of shape (n_components,) or (n_features,)
+        What is subtracted from the mapped features, or from the features where there is no map.
+    scale_ : ndarray of shape (n_features,)
+        Powers of two that divide the features after that, where there is no map; ones if the
+        features have like ranges.
+    vectors_ : ndarray of shape (n_vectors, n_components or n_features)
+        The vectors.
+    dual_coef_ : ndarray of shape (n_outputs, n_vectors)
+        What each kernel value adds to each score.
+    intercept_ : ndarray of shape (n_outputs,)
+        The constants of the scores.
+    gamma_ : float
+        Width of the kernel; of "rbf" and "laplacian" only.
+    coef_ : ndarray of shape (n_outputs, n_features)
+        Weights of the linear kernel, which has none of the above but `intercept_`.
+    projection_grid_, vectors_grid_, dual_coef_grid_, coef_grid_ : int or ndarray
+        The matrix times two to this power consists of whole numbers within ±127; one number, or one
+        for each column.
+    classes_ : ndarray of shape (n_classes,)
+        The classes.
+    n_features_in_ : int
+        Number of features seen in fit.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Their names, if `X` had string names only.
+    n_iter_ : int
+        Number of passes over the rows.
+    loss_curve_ : list of float
+        Mean loss of each pass.
+    n_model_bytes_ : int
+        Bytes of all constants in their smallest storage with 8-bit values, the table of the
+        exponential function included.
+
+    See Also
+    --------
+    CompactSVR : The same model for numbers.
+    ProtoNNClassifier : A kernel machine with a sparse map, trained from clusters.
+
+    Notes
+    -----
+    Where there is a map, and for the kernels "poly" and "linear", features need no scaling: they
+    are standardised inside `fit`, and the result is folded into the matrices. Distances without a
+    map divide features by powers of two near their ranges, and only if these differ.
+
+    Of more than 8000 rows (4000 for "laplacian" and "linear") the SVM sees a sample; training sees
+    all of them, in batches drawn at random: `sample_weight` is equivalent to repeating a row in
+    expectation only.
+
+    References
+    ----------
+    .. [1] C. J. C. Burges, "Simplified Support Vector Decision Rules", ICML 1996.
+    .. [2] B. Schölkopf et al., "Input Space Versus Feature Space in Kernel-Based Methods", IEEE
+       Transactions on Neural Networks 10(5), 1999.
+    .. [3] D. Anguita, S. Pischiutta, S. Ridella and D. Sterpi, "Feed-Forward Support Vector Machine
+       Without Multipliers", IEEE Transactions on Neural Networks 17(5), 2006.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn.model_selection import train_test_split
+    >>> from tinyml.estimators import CompactSVC
+    >>> X, y = load_digits(return_X_y=True)
+    >>> X_train, X_test, y_train, y_test = train_test_split(X, y, random_state=0)
+    >>> model = CompactSVC(max_bytes=1024, random_state=0).fit(X_train, y_train)
+    >>> model.n_model_bytes_ <= 1024
+    True
+    >>> model.score(X_test, y_test) > 0.94
+    True
+    """
 
     _parameter_constraints: ClassVar[dict] = {
         **_CompactSVM._parameter_constraints,
@@ -627,7 +757,127 @@ class CompactSVC(TrainedClassifier, _CompactSVM):
 
 
 class CompactSVR(TrainedRegressor, _CompactSVM):
-    """Support vector regression."""
+    """Support vector regression of few synthetic vectors.
+
+    The prediction for a row is ``b + sum_j beta_j k(p, z_j)``. The vectors z_j begin as a reduced
+    set [1]_ [2]_ of scikit-learn's SVR; from there vectors, coefficients, kernel width and the map
+    are trained together for the squared error.
+
+    Parameters
+    ----------
+    n_vectors : int, default=None
+        Number of vectors, shared by all scores. None means 20, or as many as
+        `max_bytes` allows.
+    n_components : int, default=None
+        Rows of the linear map before the kernel, at most the number of features; 0 lets the kernel
+        see the features themselves. None means 0 for the laplacian kernel; for the others 10, or
+        with `max_bytes` as many, up to 30, as leave room for three times as many vectors.
+    kernel : {"rbf", "laplacian", "poly", "linear"}, default="rbf"
+        The kernel of p, which is the features or what the map makes of them, and a vector z:
+
+        - "rbf": ``exp(-gamma ||p - z||^2)``;
+        - "laplacian": ``exp(-gamma ||p - z||_1)``, a power of two of a sum of absolute differences.
+          On a device it takes subtractions, additions and a short table, but no product
+          [3]_; `n_components` other than 0 gives that up;
+        - "poly": ``(p . z + 1)^degree``, where gamma is a part of p and z;
+        - "linear": one weight vector for each score, whatever is said of vectors and components.
+    degree : int, default=2
+        Degree of the polynomial kernel, from 2 to 8.
+    gamma : "scale" or float, default="scale"
+        Width of the kernel to begin with, for standardised features or what the map makes of them.
+        "scale" means ``1 / (n * variance)`` of these n numbers. It is learned further.
+    C : float, default=1.0
+        Inverse strength of regularisation of the SVM to begin with.
+    epsilon : float, default=0.1
+        Errors up to this are free in the SVM to begin with, in standard deviations of the values.
+    max_bytes : int, default=None
+        Bound of `n_model_bytes_`. What is left at None above is chosen for it.
+    input_noise : float or "auto", default="auto"
+        Standard deviation of the Gaussian noise added to the rows while training, in standard
+        deviations of the features. "auto" means ``min(0.5, 2 * sqrt(n_features / n_samples))``, a
+        quarter of it if polynomials see the features themselves.
+    learning_rate : float, default=0.1
+        Highest step size of Adam, relative to the size of the values a matrix starts with.
+    max_iter : int, default=100
+        Number of passes over the rows. 0 keeps the reduced set of the SVM as it is. In the last
+        fifth all matrices are rounded to 8 bits, as they are stored on a device, and learn to make
+        up for it.
+    batch_size : int or "auto", default="auto"
+        Rows in a step; "auto" means a tenth of the rows, but at least 8 and at most 128.
+    verbose : bool or int, default=False
+        Show a progress bar on stderr.
+    random_state : int, RandomState instance or None, default=None
+        Draws the order of the rows, the noise, and the rows of the SVM if there are too many.
+
+    Attributes
+    ----------
+    projection_ : ndarray of shape (n_components, n_features) or None
+        The map, with the standardisation of the features folded in.
+    origin_ : ndarray of shape (n_components,) or (n_features,)
+        What is subtracted from the mapped features, or from the features where there is no map.
+    scale_ : ndarray of shape (n_features,)
+        Powers of two that divide the features after that, where there is no map; ones if the
+        features have like ranges.
+    vectors_ : ndarray of shape (n_vectors, n_components or n_features)
+        The vectors.
+    dual_coef_ : ndarray of shape (n_outputs, n_vectors)
+        What each kernel value adds to each score.
+    intercept_ : ndarray of shape (n_outputs,)
+        The constants of the scores.
+    gamma_ : float
+        Width of the kernel; of "rbf" and "laplacian" only.
+    coef_ : ndarray of shape (n_outputs, n_features)
+        Weights of the linear kernel, which has none of the above but `intercept_`.
+    projection_grid_, vectors_grid_, dual_coef_grid_, coef_grid_ : int or ndarray
+        The matrix times two to this power consists of whole numbers within ±127; one number, or one
+        for each column.
+    n_features_in_ : int
+        Number of features seen in fit.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Their names, if `X` had string names only.
+    n_iter_ : int
+        Number of passes over the rows.
+    loss_curve_ : list of float
+        Mean loss of each pass.
+    n_model_bytes_ : int
+        Bytes of all constants in their smallest storage with 8-bit values, the table of the
+        exponential function included.
+
+    See Also
+    --------
+    CompactSVC : The same model for classes.
+    ProtoNNRegressor : A kernel machine with a sparse map, trained from clusters.
+
+    Notes
+    -----
+    Where there is a map, and for the kernels "poly" and "linear", features need no scaling: they
+    are standardised inside `fit`, and the result is folded into the matrices. Distances without a
+    map divide features by powers of two near their ranges, and only if these differ.
+
+    Of more than 8000 rows (4000 for "laplacian" and "linear") the SVM sees a sample; training sees
+    all of them, in batches drawn at random: `sample_weight` is equivalent to repeating a row in
+    expectation only.
+
+    References
+    ----------
+    .. [1] C. J. C. Burges, "Simplified Support Vector Decision Rules", ICML 1996.
+    .. [2] B. Schölkopf et al., "Input Space Versus Feature Space in Kernel-Based Methods", IEEE
+       Transactions on Neural Networks 10(5), 1999.
+    .. [3] D. Anguita, S. Pischiutta, S. Ridella and D. Sterpi, "Feed-Forward Support Vector Machine
+       Without Multipliers", IEEE Transactions on Neural Networks 17(5), 2006.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> from tinyml.estimators import CompactSVR
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> model = CompactSVR(max_bytes=400, kernel="laplacian", random_state=0)
+    >>> model = model.fit(X[:300], y[:300])
+    >>> model.n_model_bytes_ <= 400
+    True
+    >>> model.score(X[300:], y[300:]) > 0.4
+    True
+    """
 
     _parameter_constraints: ClassVar[dict] = {
         **_CompactSVM._parameter_constraints,
