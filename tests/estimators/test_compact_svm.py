@@ -374,6 +374,20 @@ def test_the_laplacian_kernel_multiplies_coefficients_alone(digits):
     assert not any(isinstance(op, ChosenMatVec) for op in program.ops)
 
 
+@pytest.mark.device
+def test_a_chip_without_a_multiplier_is_fast_with_the_laplacian_kernel(digits):
+    X_train, _, y_train, _ = digits
+    cycles = {}
+    for kernel in ("rbf", "laplacian"):
+        model = quick(n_vectors=20, n_components=0, kernel=kernel).fit(X_train, y_train)
+        program = tinyml.compile(model, X_train, bits=8)
+        for board in ("uno", "attiny85"):
+            cycles[kernel, board] = tinyml.measure(program, X_train[:5], board).cycles
+    assert cycles["laplacian", "uno"] < 20 * 20 * 64
+    assert cycles["laplacian", "uno"] < cycles["rbf", "uno"]
+    assert cycles["laplacian", "attiny85"] < cycles["rbf", "attiny85"] / 2.5
+
+
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_the_integer_program_is_as_good(digits, kernel):
     X_train, X_test, y_train, y_test = digits

@@ -148,19 +148,27 @@ class AbsoluteDistance(Op):
         (x,) = args
         p, step = c.cursor(self, "points")
         n = self.points.shape[1]
+        total = arithmetic_ctype(0, self.type.highest)
+        types = {"sum": c.ctype(total), "next": step, **counting(index_ctype(n))}
+        if self._is_8_by_8:
+            routine = c.routine(self, "distance18", **types, carry=carry(total, "zero"))
+        else:
+            routine = c.routine(self, "distance1", **types, **self._formula(c, step))
+        with c.loop("i", self.type.size) as i:
+            store(i, f"{routine}(&{p}, {x.name}, {n})")
+
+    @property
+    def _is_8_by_8(self) -> bool:
+        return {self.x.type.ctype, self.tables()["points"].ctype} == {"int8_t"} and not self.scale
+
+    def _formula(self, c: Code, step: str) -> dict[str, str]:
         wide = c.ctype(self._wide)
         point = f"({wide}){step}(p)"
         if self.scale:
             point = f"({wide})({point} * {c_int(1 << self.scale)})"
-        routine = c.routine(
-            self,
-            "distance1",
-            sum=c.ctype(arithmetic_ctype(0, self.type.highest)),
-            point=self.tables()["points"].ctype,
-            x=self.x.type.ctype,
-            wide=wide,
-            difference=f"({wide})(({wide})*x++ - {point})",
-            count=counting(index_ctype(n))["count"],
-        )
-        with c.loop("i", self.type.size) as i:
-            store(i, f"{routine}(&{p}, {x.name}, {n})")
+        return {
+            "point": self.tables()["points"].ctype,
+            "x": self.x.type.ctype,
+            "wide": wide,
+            "difference": f"({wide})(({wide})*x++ - {point})",
+        }
