@@ -216,6 +216,15 @@ def two_states(held, frac, right):
 
 
 @st.composite
+def absolute_distances(draw, x):
+    assume(np.unique(x.type.frac).size == 1)
+    n, scale = x.type.size, draw(st.integers(0, 4))
+    point = min(x.type.magnitude, draw(st.sampled_from([127, 32767, 2**24])))
+    points = draw(integers((draw(SIZES), n), -point, point))
+    return legal(lambda: AbsoluteDistance(x, points, scale))
+
+
+@st.composite
 def squared_distances(draw, x):
     assume(np.unique(x.type.frac).size == 1)
     n = x.type.size
@@ -225,15 +234,6 @@ def squared_distances(draw, x):
     point = min(x.type.magnitude, draw(st.sampled_from([127, 32767, 2**24])))
     points = draw(integers((draw(SIZES), n), -point, point))
     return legal(lambda: SquaredDistance(x, points, scale, limit))
-
-
-@st.composite
-def absolute_distances(draw, x):
-    assume(np.unique(x.type.frac).size == 1)
-    n, scale = x.type.size, draw(st.integers(0, 4))
-    point = min(x.type.magnitude, draw(st.sampled_from([127, 32767, 2**24])))
-    points = draw(integers((draw(SIZES), n), -point, point))
-    return legal(lambda: AbsoluteDistance(x, points, scale))
 
 
 @st.composite

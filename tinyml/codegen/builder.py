@@ -47,16 +47,8 @@ from tinyml.codegen.kernels import (
     decay,
     squared_distance,
 )
-from tinyml.codegen.operands import (
-    WIDEST,
-    Value,
-    aligned,
-    is_on_one_grid,
-    on_one_grid,
-    operand,
-    returned,
-    seen_as,
-)
+from tinyml.codegen.one_grid import on_one_grid_of
+from tinyml.codegen.operands import WIDEST, Value, aligned, operand, returned, seen_as
 from tinyml.codegen.ops import (
     Add,
     ChosenMatVec,
@@ -71,7 +63,7 @@ from tinyml.codegen.ops import (
 )
 from tinyml.codegen.ops import Child as ChildOp
 from tinyml.codegen.ops.scan import evaluate
-from tinyml.codegen.products import AffineFormat, affine, narrow_together, run_between
+from tinyml.codegen.products import AffineFormat, affine, narrow_together
 from tinyml.codegen.sequences import Frame, Held, State, steps_before_end
 from tinyml.codegen.sequences import Scan as ScanNode
 from tinyml.codegen.votes import Ballot, votes
@@ -303,9 +295,8 @@ class Builder:
         if isinstance(node, Chosen):
             return chosen(reads, stage, node, fmt)
         if isinstance(node, SquaredDistance):
-            return squared_distance(
-                *_on_one_grid(x, raw, stage.views[0], node), node, self._reach(position), fmt
-            )
+            x, raw = on_one_grid_of(x, raw, stage.views[0], node.grid)
+            return squared_distance(x, raw, node, self._reach(position), fmt)
         if isinstance(node, AbsoluteDistance):
             return absolute_distance(x, raw, stage.views[0], node, fmt)
         if isinstance(node, Decay):
@@ -429,15 +420,6 @@ class Builder:
         """Return the difference beyond which the kernel that follows has vanished."""
         after = self.stages[position + 1].node if position + 1 < len(self.stages) else None
         return 2.5 / np.sqrt(after.rate) if isinstance(after, Decay) else np.inf
-
-
-def _on_one_grid(x: Op, raw: IntArray, view: View, node: SquaredDistance) -> Value:
-    """Return what a distance reads, on a grid that is not coarser than the one of its points."""
-    least = -_MAX_EXPONENT if node.grid is None else node.grid
-    if is_on_one_grid(x, view, least):
-        return x, raw
-    op = on_one_grid(x, raw, view, least)
-    return op, run_between(x, op, raw)
 
 
 def _grid_error(x: Floats, frac: int, limit: int) -> float:

@@ -266,7 +266,9 @@ class _Folding:
         middle = (node.points.max(axis=0) + node.points.min(axis=0)) / 2
         if node.grid is not None:
             middle = np.ldexp(np.floor(np.ldexp(middle, node.grid)), -node.grid)
-        seen = self._shifted(node.x)
+        seen = self.seen[node.x]
+        if not seen[1].shifts:
+            seen = self._push(Affine(node.x, np.eye(node.x.size)), seen)
         last = self._changeable(seen)
         if last is None:
             return self._push(node, seen)

@@ -10,7 +10,7 @@ import numpy as np
 from tinyml.codegen.fixed import IntArray, frac_for, grid, to_raw
 from tinyml.codegen.fold import View
 from tinyml.codegen.graph import AbsoluteDistance, Decay, Floats, SquaredDistance
-from tinyml.codegen.operands import on_one_grid
+from tinyml.codegen.one_grid import on_one_grid
 from tinyml.codegen.ops import AbsoluteDistance as AbsoluteDistanceOp
 from tinyml.codegen.ops import Interpolate, Lookup, Narrow, Op
 from tinyml.codegen.ops import SquaredDistance as SquaredDistanceOp
