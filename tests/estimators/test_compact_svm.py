@@ -270,6 +270,19 @@ def test_budget_is_kept_and_used(digits, kernel, max_bytes):
     assert 0.8 * max_bytes <= model.n_model_bytes_ <= max_bytes
 
 
+@pytest.mark.parametrize("max_bytes", [280, 500, 900])
+@pytest.mark.parametrize("kernel", ["rbf", "laplacian"])
+def test_scales_of_features_are_within_the_budget(kernel, max_bytes):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(200, 20)) * 10.0 ** rng.integers(-3, 4, 20)
+    y = rng.integers(3, size=200)
+    model = quick(kernel=kernel, n_components=0, max_bytes=max_bytes, max_iter=1).fit(X, y)
+    assert np.ptp(model.scale_) > 0
+    assert 0.8 * max_bytes <= model.n_model_bytes_ <= max_bytes
+    program = tinyml.compile(model, X, bits=8)
+    assert program.table_bytes <= model.n_model_bytes_ + 2 * 20  # where scales need 16 bits
+
+
 def test_bytes_are_those_of_the_arrays(digits):
     X_train, _, y_train, _ = digits
     model = quick(max_bytes=1500, max_iter=1).fit(X_train, y_train)
