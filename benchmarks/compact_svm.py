@@ -2,8 +2,7 @@
 
 Rows of the table: scikit-learn's SVC in full, its reduced set before any training, the trained
 kernels, and ProtoNN, each the mean of five seeds. The hyper-parameters below were chosen by
-`python benchmarks/compact_svm.py --select`, which cross-validates on training rows only, and were
-fixed before any test row was scored.
+`python benchmarks/compact_svm.py --select`, which cross-validates on training rows only.
 """
 
 import argparse
