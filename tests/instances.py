@@ -94,6 +94,8 @@ from tinyml.estimators import (
     BonsaiRegressor,
     CompactBoostingClassifier,
     CompactBoostingRegressor,
+    CompactSVC,
+    CompactSVR,
     FastGRNNClassifier,
     FastGRNNRegressor,
     L1ForestClassifier,
@@ -237,6 +239,7 @@ FOREST = {"n_estimators": 5, "max_depth": 5, **SEED}
 PROTONN = {"max_iter": 20, **SEED}
 BONSAI = {"max_iter": 20, **SEED}
 FASTGRNN = {"max_iter": 20, **SEED}
+SVM = {"max_iter": 20, **SEED}
 
 
 def _logistic(**parameters):
@@ -577,6 +580,31 @@ def _fastgrnn() -> Iterator[tuple[str, BaseEstimator, str]]:
     yield "gru_regressor", FastGRNNRegressor(4, cell="gru", **FASTGRNN), "diabetes"
 
 
+def _compact_svm() -> Iterator[tuple[str, BaseEstimator, str]]:
+    """Every kernel behind a map and on the features, of which some have ranges of their own."""
+    features, laplacian = {"n_components": 0, **SVM}, {"kernel": "laplacian", **SVM}
+    yield "compact_svc", CompactSVC(20, 8, **SVM), "digits"
+    yield "compact_svc_scaled", _scaled(CompactSVC(9, 4, probability=True, **SVM)), "wine"
+    yield "compact_svc_features", CompactSVC(12, **features), "digits"
+    yield "compact_svc_mixed", CompactSVC(9, loss="squared_hinge", **features), "mixed"
+    yield "compact_svc_names", CompactSVC(6, **features), "iris"
+    yield "compact_svc_laplacian", CompactSVC(12, **laplacian), "digits"
+    yield "compact_svc_laplacian_bytes", CompactSVC(7, **laplacian), "even_digits"
+    yield "compact_svc_laplacian_mixed", CompactSVC(8, probability=True, **laplacian), "mixed"
+    yield "compact_svc_laplacian_reals", CompactSVC(8, **laplacian), "cancer"
+    yield "compact_svc_laplacian_scaled", _scaled(CompactSVC(8, **laplacian)), "wine"
+    yield "compact_svc_laplacian_map", CompactSVC(9, 3, **laplacian), "wine"
+    yield "compact_svc_poly", CompactSVC(12, 6, kernel="poly", **SVM), "digits"
+    yield "compact_svc_cubic", CompactSVC(5, kernel="poly", degree=3, **features), "mixed"
+    yield "compact_svc_linear", CompactSVC(kernel="linear", **SVM), "digits"
+    yield "compact_svc_linear_mixed", CompactSVC(kernel="linear", **SVM), "mixed"
+    yield "compact_svr", CompactSVR(12, 4, **SVM), "diabetes"
+    yield "compact_svr_features", CompactSVR(10, **features), "diabetes"
+    yield "compact_svr_laplacian", CompactSVR(10, **laplacian), "diabetes"
+    yield "compact_svr_quartic", CompactSVR(6, 3, kernel="poly", degree=4, **SVM), "diabetes"
+    yield "compact_svr_linear", _scaled(CompactSVR(kernel="linear", **SVM)), "diabetes"
+
+
 def _compact_forests() -> Iterator[tuple[str, BaseEstimator, str]]:
     small = {"max_bytes": 800, **SEED}
     yield "pruned_forest", PrunedForestClassifier(**small), "digits"
@@ -603,7 +631,8 @@ def _compact_forests() -> Iterator[tuple[str, BaseEstimator, str]]:
 _FAMILIES = (
     _pipelines, _scalers, _selectors, _linear, _discriminants, _kernel_machines, _bayes,
     _neighbours, _clusters, _networks, _composed, _columns, _trees, _ensembles, _missing,
-    _imported, _xgboost, _lightgbm, _protonn, _bonsai, _fastgrnn, _compact_forests,
+    _imported, _xgboost, _lightgbm, _protonn, _bonsai, _fastgrnn, _compact_svm,
+    _compact_forests,
 )  # fmt: skip
 INSTANCES = {row[0]: Instance(*row) for family in _FAMILIES for row in family()}
 CLASSIFIERS = [name for name, instance in INSTANCES.items() if instance.is_classifier]

@@ -183,3 +183,21 @@ def last_states(step, X, counts, W, U, *extras):
             h = step(x, h, W, U, *extras)
         states.append(h)
     return np.array(states)
+
+
+def kernel(name, x, z, gamma, degree):
+    if name == "poly":
+        return (sum(a * b for a, b in zip(x, z, strict=True)) + 1) ** degree
+    power = 2 if name == "rbf" else 1
+    distance = sum(abs(a - b) ** power for a, b in zip(x, z, strict=True))
+    return math.exp(-gamma * distance)
+
+
+def squared_hinge(scores, labels, weights):
+    """Every class against the rest; of two classes there is one score."""
+    total = 0.0
+    for row, label, w in zip(scores, labels, weights, strict=True):
+        for c, s in enumerate(row):
+            is_label = label == (c if len(row) > 1 else 1)
+            total += w * max(0, 1 - s if is_label else 1 + s) ** 2
+    return total / len(scores)

@@ -12,6 +12,8 @@ from tinyml.estimators import (
     BonsaiRegressor,
     CompactBoostingClassifier,
     CompactBoostingRegressor,
+    CompactSVC,
+    CompactSVR,
     FastGRNNClassifier,
     FastGRNNRegressor,
     L1ForestClassifier,
@@ -46,6 +48,8 @@ ESTIMATORS = [*ours(), FixedPointClassifier(LogisticRegression()), FixedPointReg
 DRAWS_ROWS = (
     BonsaiClassifier,
     BonsaiRegressor,
+    CompactSVC,
+    CompactSVR,
     FastGRNNClassifier,
     FastGRNNRegressor,
     L1ForestClassifier,

@@ -28,6 +28,7 @@ __all__ = [
     "histogram_columns",
     "histogram_start",
     "histogram_trees",
+    "probabilities",
     "progress",
 ]
 
@@ -112,6 +113,13 @@ def _whole_categories(values: np.ndarray) -> np.ndarray:
     )
 
 
+def probabilities(scores: np.ndarray) -> np.ndarray:
+    """Softmax of the scores; of two classes, which have one, the logistic function."""
+    if scores.ndim == 2:
+        return softmax(scores, axis=1)
+    return np.column_stack([expit(-scores), expit(scores)])
+
+
 def _gives_probabilities(estimator):
     if estimator.loss == "cross_entropy":
         return True
@@ -172,7 +180,4 @@ class ScoreClassifierMixin(ClassifierMixin):
         proba : ndarray of shape (n_samples, n_classes)
             Probability of each class, in the order of `classes_`.
         """
-        scores = self.decision_function(X)
-        if scores.ndim == 2:
-            return softmax(scores, axis=1)
-        return np.column_stack([expit(-scores), expit(scores)])
+        return probabilities(self.decision_function(X))

@@ -16,6 +16,7 @@ from tinyml.codegen.fixed import Fixed, ctype_range
 from tinyml.codegen.graph import Graph
 from tinyml.codegen.ops import (
     Above,
+    AbsoluteDistance,
     Add,
     BelowLargest,
     Child,
@@ -224,6 +225,15 @@ def two_states(held, frac, right):
 
 
 @st.composite
+def absolute_distances(draw, x):
+    assume(np.unique(x.type.frac).size == 1)
+    n, scale = x.type.size, draw(st.integers(0, 4))
+    point = min(x.type.magnitude, draw(st.sampled_from([127, 32767, 2**24])))
+    points = draw(integers((draw(SIZES), n), -point, point))
+    return legal(lambda: AbsoluteDistance(x, points, scale))
+
+
+@st.composite
 def squared_distances(draw, x):
     assume(np.unique(x.type.frac).size == 1)
     n = x.type.size
@@ -403,6 +413,7 @@ STRATEGIES = {
     "Local": scans,
     "ScaledDistance": scaled_distances,
     "SquaredDistance": squared_distances,
+    "AbsoluteDistance": absolute_distances,
     "TreeCode": partial(tree_walks, TreeCode),
     "TreeTable": partial(tree_walks, TreeTable),
     "ArgMax": lambda x: st.just(x),

@@ -7,12 +7,13 @@ from sklearn.linear_model import LinearRegression
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 import tinyml
-from tinyml.codegen.graph import Affine, Decay, Forest, SquaredDistance, Tree
+from tinyml.codegen.graph import AbsoluteDistance, Affine, Decay, Forest, SquaredDistance, Tree
 from tinyml.codegen.lower import lower
 
 RNG_ROWS = np.random.default_rng(0).normal(size=(400, 4))
 POINTS = np.random.default_rng(1).normal(size=(6, 4))
 WEIGHTS = np.random.default_rng(2).normal(size=(6, 2))
+UNLIKE = np.array([1.0, 8.0, 0.25, 2.0])
 STUMP = Tree(
     left=np.array([1, -1, -1]),
     right=np.array([2, -1, -1]),
@@ -50,6 +51,18 @@ FORMULAS = {
     "a clip before": lambda x: Decay(SquaredDistance(x.clip(-1, 1), POINTS), 0.4) @ WEIGHTS,
     "kernels alone": lambda x: Decay(SquaredDistance(x, POINTS), 0.4) * 3 - 1,
     "distances alone": lambda x: SquaredDistance(x, POINTS),
+    "distances of chosen features": lambda x: SquaredDistance(x[[3, 0]], POINTS[:, 1:3]),
+    "distances behind shifts": lambda x: SquaredDistance((x - 0.7) * UNLIKE, POINTS * UNLIKE),
+    "absolute distances": lambda x: AbsoluteDistance(x, POINTS),
+    "absolute distances behind shifts": lambda x: AbsoluteDistance(
+        (x - 0.7) * UNLIKE, POINTS * UNLIKE
+    ),
+    "absolute distances behind factors": lambda x: AbsoluteDistance(x * 0.3 + 1, POINTS),
+    "absolute distances behind a clip": lambda x: AbsoluteDistance(x.clip(-1, 1), POINTS),
+    "absolute distances of a product": lambda x: AbsoluteDistance(x @ WEIGHTS[:4], POINTS[:, 1:3]),
+    "absolute distances of chosen features": lambda x: AbsoluteDistance(
+        x[[3, 0]] + 2, POINTS[:, 1:3]
+    ),
     "a choice alone": lambda x: x[[3, 2, 1, 0]],
     "a clip alone": lambda x: (x * 2 - 1).clip(-1, 1),
     "a factor of 0 before a clip": lambda x: (x * [0, 1, 1, 1] + 5).clip(-1, 5.5),

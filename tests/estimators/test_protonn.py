@@ -15,7 +15,8 @@ from sklearn.preprocessing import StandardScaler
 
 from tinyml.codegen.storage import EXP_TABLE_BYTES, paper_bytes, table_bytes
 from tinyml.estimators import ProtoNNClassifier, ProtoNNRegressor, protonn
-from tinyml.training import losses, preparation
+from tinyml.training import kernels, losses, preparation
+from tinyml.training.optimizers import views
 
 FITTED = ["projection_", "prototypes_", "prototype_labels_", "gamma_", "loss_curve_"]
 
@@ -86,7 +87,7 @@ def test_gradient_is_that_of_finite_differences(loss, targets, n_outputs):
     flat = np.concatenate([part.ravel() for part in parameters])
 
     def value(flat):
-        W, B, Z, log_gamma = protonn.views(flat, objective.shapes)
+        W, B, Z, log_gamma = views(flat, objective.shapes)
         scores = naive.protonn_scores(X, W, B, Z, np.exp(log_gamma[0]))
         return getattr(naive, loss.__name__)(scores, y, weights)
 
@@ -98,7 +99,7 @@ def test_gradient_is_that_of_finite_differences(loss, targets, n_outputs):
 
 def test_squared_distances_are_never_negative():
     rows = np.float32([[1e3, 1], [1e3, 1 + 1e-4]])
-    distances = protonn._squared_distances(rows, rows)
+    distances = kernels.squared_distances(rows, rows)
     assert (distances >= 0).all()
 
 

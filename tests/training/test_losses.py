@@ -12,6 +12,7 @@ LOSSES = {
     "squared": 3,
     "hinge": 1,
     "multiclass_hinge": 4,
+    "squared_hinge": 4,
 }
 
 

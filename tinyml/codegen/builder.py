@@ -35,6 +35,7 @@ from tinyml.codegen.functions import (
 )
 from tinyml.codegen.graph import (
     Above,
+    AbsoluteDistance,
     Affine,
     BelowLargest,
     Child,
@@ -58,13 +59,16 @@ from tinyml.codegen.graph import (
 )
 from tinyml.codegen.inputs import InputRange
 from tinyml.codegen.kernels import (
+    AbsoluteFormat,
     DecayFormat,
     DistanceFormat,
     ScaledFormat,
+    absolute_distance,
     decay,
     scaled_distance,
     squared_distance,
 )
+from tinyml.codegen.one_grid import on_one_grid_of
 from tinyml.codegen.operands import (
     Value,
     aligned,
@@ -127,6 +131,7 @@ LADDERS: dict[type, tuple[Any, ...]] = {
         DistanceFormat(16, 16, 16),
     ),
     ScaledDistance: (ScaledFormat(8, 8), ScaledFormat(8, 16), ScaledFormat(16, 16)),
+    AbsoluteDistance: (AbsoluteFormat(8, 8), AbsoluteFormat(16, 8), AbsoluteFormat(16, 16)),
     Decay: (DecayFormat(8, False), DecayFormat(8, True), DecayFormat(16, True)),
     Function: (FunctionFormat(8), FunctionFormat(16)),
     Forest: (ForestFormat(8), ForestFormat(16)),
@@ -358,10 +363,13 @@ class Builder:
         if isinstance(node, Chosen):
             return chosen(reads, stage, node, fmt)
         if isinstance(node, SquaredDistance):
+            x, raw = on_one_grid_of(x, raw, stage.views[0], node.grid)
             return squared_distance(x, raw, node, self._reach(position), fmt)
         if isinstance(node, ScaledDistance):
             x, raw = gathered(x, stage.views[0]), raw[:, stage.views[0].columns]
             return scaled_distance(x, raw, node, fmt)
+        if isinstance(node, AbsoluteDistance):
+            return absolute_distance(x, raw, stage.views[0], node, fmt)
         if isinstance(node, Decay):
             return decay(x, node, fmt)
         if isinstance(node, Forest):

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from tinyml.codegen.graph import (
     STEPS,
     Above,
+    AbsoluteDistance,
     Affine,
     BelowLargest,
     Chosen,
@@ -94,6 +95,12 @@ class View:
                 b = b + (c if operation == "add" else -c)
         return a, b, lo, hi
 
+    @property
+    def shifts(self) -> bool:
+        """Whether all it does is to add and to multiply by powers of two."""
+        a, _, lo, hi = self.as_clipped_affine()
+        return bool(np.all(np.frexp(a)[0] == 0.5) and np.all(np.isinf(lo) & np.isinf(hi)))
+
     def limits(self) -> tuple[float, float] | None:
         """Return the ends within which every element lies; None where they differ.
 
@@ -170,6 +177,8 @@ class _Folding:
             seen = self._affine(node)
         elif isinstance(node, SquaredDistance):
             seen = self._distance(node)
+        elif isinstance(node, AbsoluteDistance):
+            seen = self._push(node, self._shifted(node.x))
         elif isinstance(node, Scan):
             seen = self._scan(node)
         elif isinstance(node, ScaledDistance):
@@ -210,6 +219,10 @@ class _Folding:
         position, view = self.seen[node]
         pending = not self._has_one_grid(position) or view.limits() is None
         return self._put(node) if pending else (position, view)
+
+    def _shifted(self, node: Node) -> _Seen:
+        """A stage behind additions and shifts."""
+        return self.seen[node] if self.seen[node][1].shifts else self._put(node)
 
     def _put(self, node: Node) -> _Seen:
         """Compute what is pending, once for all who read it."""
@@ -300,17 +313,18 @@ class _Folding:
         return position, View(np.arange(node.size), view.steps)
 
     def _distance(self, node: SquaredDistance) -> _Seen:
-        """Move the origin into the middle of the points, so that numbers get small."""
+        """Move the origin into the middle of the points, if a stage before takes that up."""
         middle = (node.points.max(axis=0) + node.points.min(axis=0)) / 2
         if np.abs(node.points - middle).max() > _MUCH * np.abs(node.points).max():
             middle = np.zeros_like(middle)  # an offset of each column would cost more than it gains
         if node.grid is not None:
             middle = np.ldexp(np.floor(np.ldexp(middle, node.grid)), -node.grid)
         seen = self.seen[node.x]
-        if self._changeable(seen) is None:
+        if self._changeable(seen) is None and not seen[1].shifts:
             seen = self._push(Affine(node.x, np.eye(node.x.size)), seen)
         last = self._changeable(seen)
-        assert last is not None
+        if last is None:
+            return self._push(node, seen)
         seen = self._change(seen[0], last - middle)
         return self._push(SquaredDistance(node.x, node.points - middle, node.grid), seen)
 

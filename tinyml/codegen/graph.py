@@ -176,6 +176,30 @@ class Affine(Node):
 
 
 @dataclass(frozen=True, eq=False)
+class AbsoluteDistance(Node):
+    """d_j = Σ_k |x_k - p_jk|, with `points` of shape (n_points, n_inputs).
+
+    Where `grid` is given, ``points * 2.0**grid`` are whole numbers of 8 bits.
+    """
+
+    x: Node
+    points: Floats
+    grid: int | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "size", len(self.points))
+
+    @property
+    def inputs(self) -> tuple[Node, ...]:
+        return (self.x,)
+
+    def evaluate(self, *values: Floats) -> Floats:
+        (x,) = values
+        distances = [np.abs(x - point).sum(axis=1) for point in self.points]
+        return np.stack(distances, axis=1)
+
+
+@dataclass(frozen=True, eq=False)
 class SquaredDistance(Node):
     """d_j = ‖x - p_j‖², with `points` of shape (n_points, n_inputs).
 

@@ -8,7 +8,10 @@ from math import isqrt
 import numpy as np
 
 from tinyml.codegen.fixed import IntArray, frac_for, grid, to_raw
-from tinyml.codegen.graph import Decay, Floats, ScaledDistance, SquaredDistance
+from tinyml.codegen.fold import View
+from tinyml.codegen.graph import AbsoluteDistance, Decay, Floats, ScaledDistance, SquaredDistance
+from tinyml.codegen.one_grid import on_one_grid
+from tinyml.codegen.ops import AbsoluteDistance as AbsoluteDistanceOp
 from tinyml.codegen.ops import Interpolate, Lookup, Narrow, Op
 from tinyml.codegen.ops import ScaledDistance as ScaledDistanceOp
 from tinyml.codegen.ops import SquaredDistance as SquaredDistanceOp
@@ -29,11 +32,39 @@ class DistanceFormat:
 
 
 @dataclass(frozen=True)
+class AbsoluteFormat:
+    """Widths of the vector and of the stored points."""
+
+    vector_bits: int
+    point_bits: int
+
+
+@dataclass(frozen=True)
 class DecayFormat:
     """Width of the stored values of exp(-rate · d), and whether what is between is interpolated."""
 
     bits: int
     interpolate: bool
+
+
+def absolute_distance(
+    x: Op, raw: IntArray, view: View, node: AbsoluteDistance, fmt: AbsoluteFormat
+) -> Op:
+    """Return the ops of Σ_k |view(x)_k - p_jk|."""
+    points, limit = node.points, 2 ** (fmt.vector_bits - 1) - 1
+    farthest, room = float(np.abs(points).max()), (2**31 - 1) // (2 * points.shape[1])
+    most = frac_for(farthest, room) if farthest > 0 else None
+    own = grid(points, fmt.point_bits) if node.grid is None else node.grid
+    x = on_one_grid(x, raw, view, own, min(limit, room), most)
+    rounded, scale = _on_grid(points, x.type.scalar_frac, fmt.point_bits, node.grid)
+    return AbsoluteDistanceOp(x, rounded, scale)
+
+
+def _on_grid(points: Floats, frac: int, bits: int, given: int | None) -> tuple[IntArray, int]:
+    """Round points to a grid not finer than `frac`; return them and the shift between the two."""
+    point_frac = min(frac, grid(points, bits) if given is None else given)
+    limit = 2 ** (bits - 1) - 1
+    return to_raw(points, point_frac, -limit, limit), frac - point_frac
 
 
 def squared_distance(
@@ -46,11 +77,8 @@ def squared_distance(
     largest = 127 if fmt.difference_bits == 8 else isqrt((2**31 - 1) // points.shape[1]) - 1
     wanted = min(reach, 2 * max(farthest, seen))  # no difference that matters is larger
     x = _narrow_for_distance(x, min(seen, farthest + reach), wanted, largest, fmt)
-    frac = x.type.scalar_frac
-    point_frac = min(frac, grid(points, fmt.point_bits) if node.grid is None else node.grid)
-    point_limit = 2 ** (fmt.point_bits - 1) - 1
-    rounded = to_raw(points, point_frac, -point_limit, point_limit)
-    return SquaredDistanceOp(x, rounded, frac - point_frac, largest)
+    rounded, scale = _on_grid(points, x.type.scalar_frac, fmt.point_bits, node.grid)
+    return SquaredDistanceOp(x, rounded, scale, largest)
 
 
 @dataclass(frozen=True)

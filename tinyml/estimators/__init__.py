@@ -2,6 +2,7 @@
 
 from .bonsai import BonsaiClassifier, BonsaiRegressor
 from .compact_boosting import CompactBoostingClassifier, CompactBoostingRegressor
+from .compact_svm import CompactSVC, CompactSVR
 from .fastgrnn import FastGRNNClassifier, FastGRNNRegressor
 from .l1_forest import L1ForestClassifier, L1ForestRegressor
 from .protonn import ProtoNNClassifier, ProtoNNRegressor
@@ -13,6 +14,8 @@ __all__ = [
     "BonsaiRegressor",
     "CompactBoostingClassifier",
     "CompactBoostingRegressor",
+    "CompactSVC",
+    "CompactSVR",
     "FastGRNNClassifier",
     "FastGRNNRegressor",
     "L1ForestClassifier",

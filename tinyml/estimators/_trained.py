@@ -13,7 +13,7 @@ from sklearn.utils.validation import validate_data
 
 from ..base import Interval, ScoreClassifierMixin, StrOptions, progress
 from ..training import losses, preparation
-from ..training.optimizers import batches_per_epoch, descend, minibatches
+from ..training.optimizers import batches_per_epoch, descend, minibatches, views
 
 
 class GradientTrained(BaseEstimator):
@@ -74,6 +74,28 @@ class GradientTrained(BaseEstimator):
 def auto_noise(n_rows, n_features):
     """Standard deviation of noise that pays where features are many and rows are few."""
     return min(0.5, 2 * np.sqrt(n_features / n_rows))
+
+
+class Objective:
+    """Loss of a batch and its gradient by the flat vector of all parameters.
+
+    A subclass computes `_backward`, which writes `gradients`: views of one flat vector, as
+    `parameters` are of another.
+    """
+
+    def __init__(self, parameters, X, targets, weights, loss, jitter):
+        self.theta = np.concatenate([part.ravel() for part in parameters]).astype(np.float32)
+        self.gradient = np.empty_like(self.theta)
+        self.shapes = [part.shape for part in parameters]
+        self.parameters = views(self.theta, self.shapes)
+        self.gradients = views(self.gradient, self.shapes)
+        self.X, self.targets, self.weights = X, targets, weights
+        self.loss, self.jitter = loss, jitter
+
+    def __call__(self, rows):
+        X = self.X[rows]
+        self.jitter(X)
+        return self._backward(X, self.targets[rows], self.weights[rows]), self.gradient
 
 
 class TrainedClassifier(ScoreClassifierMixin):

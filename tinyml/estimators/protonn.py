@@ -18,10 +18,15 @@ from ..base import Interval, StrOptions, _fit_context, blas_single_thread
 from ..codegen.graph import Affine, Decay, Graph, Node, SquaredDistance
 from ..codegen.lower import lower
 from ..codegen.storage import EXP_TABLE_BYTES, max_nonzero, paper_bytes, smallest_bytes, table_bytes
-from ..training import clustering, losses, preparation
-from ..training.optimizers import views
+from ..training import clustering, kernels, losses, preparation
 from ..training.quantisation import FoldedGrid
-from ._trained import GradientTrained, TrainedClassifier, TrainedRegressor, auto_noise
+from ._trained import (
+    GradientTrained,
+    Objective,
+    TrainedClassifier,
+    TrainedRegressor,
+    auto_noise,
+)
 
 # ---------------------------------------------------------------------------------------------
 # The size of a model
@@ -126,21 +131,6 @@ def _random_projection(n_components, n_features, rng):
     return rng.standard_normal((n_components, n_features)) / np.sqrt(n_features)
 
 
-def _place_prototypes(projected, weights, groups, n_prototypes):
-    """Means of clusters within each group; the widest groups receive what is left over."""
-    members = [np.flatnonzero(groups == g) for g in range(groups.max() + 1)]
-    if n_prototypes < len(members):
-        return clustering.centres(projected, weights, n_prototypes)
-    spreads = [clustering.spread(projected[rows], weights[rows]) for rows in members]
-    counts = np.full(len(members), n_prototypes // len(members))
-    counts[np.argsort(spreads)[::-1][: n_prototypes % len(members)]] += 1
-    means = [
-        clustering.centres(projected[rows], weights[rows], count)
-        for rows, count in zip(members, counts, strict=True)
-    ]
-    return np.concatenate(means)
-
-
 def _average_targets(projected, prototypes, weights, targets):
     """Mean target of the rows nearest to each prototype."""
     nearest = clustering.assign(projected, prototypes)
@@ -163,51 +153,26 @@ def _median_gamma(projected, prototypes):
 # ---------------------------------------------------------------------------------------------
 
 
-class _Objective:
+class _Objective(Objective):
     """Loss of a batch and its gradient by the flat vector of W, B, Z and log(gamma)."""
 
-    def __init__(self, parameters, X, targets, weights, loss, jitter):
-        self.theta = np.concatenate([part.ravel() for part in parameters]).astype(np.float32)
-        self.gradient = np.empty_like(self.theta)
-        self.shapes = [part.shape for part in parameters]
-        self.parameters = views(self.theta, self.shapes)
-        self.gradients = views(self.gradient, self.shapes)
-        self.X, self.targets, self.weights = X, targets, weights
-        self.loss, self.jitter = loss, jitter
-
-    def __call__(self, rows):
-        X = self.X[rows]
-        self.jitter(X)
-        return self._backward(X, self.targets[rows], self.weights[rows]), self.gradient
+    kernel = kernels.Gaussian()
 
     def _backward(self, X, targets, weights):
         W, B, Z, log_gamma = self.parameters
         d_W, d_B, d_Z, d_log_gamma = self.gradients
         projected = X @ W.T
-        distances = _squared_distances(projected, B)
-        minus_gamma2 = -np.exp(2 * log_gamma[0])
-        kernel = np.exp(minus_gamma2 * distances)
+        gamma2 = np.exp(2 * log_gamma[0])
+        kernel, distances = self.kernel.values(projected, B, gamma2)
         scores = kernel @ Z
         d_scores = np.empty_like(scores)
         value = self.loss(scores, targets, weights, d_scores)
         np.dot(kernel.T, d_scores, out=d_Z)
-        d_distances = d_scores @ Z.T
-        d_distances *= kernel
-        d_distances *= minus_gamma2
-        # ||p_i - b_j||^2 has the gradient 2 (p_i - b_j) by p_i, and its negative by b_j
-        d_B[:] = 2 * (d_distances.sum(axis=0)[:, None] * B - d_distances.T @ projected)
-        d_projected = 2 * (d_distances.sum(axis=1)[:, None] * projected - d_distances @ B)
-        np.dot(d_projected.T, X, out=d_W)
-        d_log_gamma[0] = 2 * np.vdot(d_distances, distances)
+        d_distances, slope = self.kernel.slope(d_scores @ Z.T, kernel, distances, gamma2)
+        d_B[:] = self.kernel.pull(d_distances.T, B, projected)
+        np.dot(self.kernel.pull(d_distances, projected, B).T, X, out=d_W)
+        d_log_gamma[0] = 2 * slope
         return value
-
-
-def _squared_distances(rows, centres):
-    """||p_i - b_j||^2 by one product; what rounding makes negative becomes zero."""
-    distances = rows @ (-2 * centres.T)
-    distances += (rows * rows).sum(axis=1)[:, None]
-    distances += (centres * centres).sum(axis=1)
-    return np.maximum(distances, 0, out=distances)
 
 
 def _step_sizes(parameters, learning_rate):
@@ -317,7 +282,7 @@ class _ProtoNN(GradientTrained):
         else:
             W = _random_projection(structure.n_components, X.shape[1], rng)
         projected = (X @ W.T).astype(np.float64)
-        B = _place_prototypes(projected, weights, groups, structure.n_prototypes)
+        B = clustering.grouped_centres(projected, weights, groups, structure.n_prototypes)
         Z = _average_targets(projected, B, weights, targets)
         return W, B, Z, np.log([_median_gamma(projected, B)])
 

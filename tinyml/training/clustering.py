@@ -24,6 +24,21 @@ def centres(rows, weights, n_centres, n_iter=20):
     return _lloyd(rows, weights, means, n_iter)
 
 
+def grouped_centres(rows, weights, groups, n_centres):
+    """Means of clusters within each group; the widest groups receive what is left over."""
+    members = [np.flatnonzero(groups == g) for g in range(groups.max() + 1)]
+    if n_centres < len(members):
+        return centres(rows, weights, n_centres)
+    spreads = [spread(rows[group], weights[group]) for group in members]
+    counts = np.full(len(members), n_centres // len(members))
+    counts[np.argsort(spreads)[::-1][: n_centres % len(members)]] += 1
+    means = [
+        centres(rows[group], weights[group], count)
+        for group, count in zip(members, counts, strict=True)
+    ]
+    return np.concatenate(means)
+
+
 def assign(rows, means):
     """Index of the nearest mean of each row."""
     return cdist(rows, means, "sqeuclidean").argmin(axis=1)

@@ -91,3 +91,24 @@ def multiclass_hinge(scores, labels, weights, gradient):
             gradient[i, label] = -scale
             total += scale * slack
     return total
+
+
+@njit(cache=True)
+def squared_hinge(scores, labels, weights, gradient):
+    """Σ_c max(0, 1 - t_c s_c)², t_c = 1 for the label and -1 for the others.
+
+    One score stands for two classes, as in `hinge`.
+    """
+    n, n_outputs = scores.shape
+    total = 0.0
+    for i in range(n):
+        scale = weights[i] / n
+        for c in range(n_outputs):
+            is_label = labels[i] == (c if n_outputs > 1 else 1)
+            sign = 1 if is_label else -1
+            slack = 1 - sign * scores[i, c]
+            gradient[i, c] = 0.0
+            if slack > 0:
+                gradient[i, c] = -2 * sign * scale * slack
+                total += scale * slack * slack
+    return total

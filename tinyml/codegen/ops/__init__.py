@@ -2,7 +2,7 @@
 
 from tinyml.codegen.ops.base import Op, Store, Table
 from tinyml.codegen.ops.choices import Nearest, PairVotes, Winner
-from tinyml.codegen.ops.distance import ScaledDistance, SquaredDistance
+from tinyml.codegen.ops.distance import AbsoluteDistance, ScaledDistance, SquaredDistance
 from tinyml.codegen.ops.elementwise import (
     Above,
     Add,
@@ -26,6 +26,7 @@ from tinyml.codegen.ops.vectors import BelowLargest, Join, Normalize
 
 __all__ = [
     "Above",
+    "AbsoluteDistance",
     "Add",
     "ArgMax",
     "BelowLargest",

@@ -1,4 +1,4 @@
-"""Squared distances to stored points."""
+"""Distances to stored points."""
 
 from __future__ import annotations
 
@@ -218,4 +218,70 @@ class SquaredDistance(Op):
             "clip": "\n        ".join(clip),
             "narrow": "int8_t" if narrow <= 127 or self.limit == 127 else wide,
             "square": "int16_t" if self._top**2 < 2**15 else "int32_t",
+        }
+
+
+@dataclass(eq=False)
+class AbsoluteDistance(Op):
+    """d_j = Σ_k |x_k - p_jk · 2^scale|: no products."""
+
+    x: Op
+    points: IntArray
+    scale: int
+
+    def __post_init__(self) -> None:
+        self.inputs = (self.x,)
+        source = self.x.type
+        shifted = np.left_shift(self.points, self.scale)
+        low, high = source.lo - shifted, source.hi - shifted
+        farthest = np.maximum(abs(low), abs(high)).sum(axis=1)
+        self.type = Fixed((len(self.points),), source.scalar_frac, 0, farthest)
+        self._wide = arithmetic_ctype(min(0, int(low.min())), max(0, int(high.max())))
+        self.type.ctype  # refuses now what 32 bits cannot hold  # noqa: B018
+
+    def run(self, *args: IntArray) -> IntArray:
+        points = np.left_shift(self.points, self.scale)
+        distance = np.zeros((len(args[0]), len(points)), dtype=np.int64)
+        for k in range(points.shape[1]):
+            distance += np.abs(args[0][:, k, None] - points[:, k])
+        return distance
+
+    def tables(self) -> dict[str, Table]:
+        return {"points": Table.of(self.points.ravel())}
+
+    @property
+    def work(self) -> int:
+        return self.points.size * sum(ctype_bytes(t.ctype) for t in (self.x.type, self.type))
+
+    @property
+    def cost(self) -> str:
+        return f"{self.points.size} differences"
+
+    def emit(self, c: Code, store: Store, *args: Ref) -> None:
+        (x,) = args
+        p, step = c.cursor(self, "points")
+        n = self.points.shape[1]
+        total = arithmetic_ctype(0, self.type.highest)
+        types = {"sum": c.ctype(total), "next": step, **counting(index_ctype(n))}
+        if self._is_8_by_8:
+            routine = c.routine(self, "distance18", **types, carry=carry(total, "zero"))
+        else:
+            routine = c.routine(self, "distance1", **types, **self._formula(c, step))
+        with c.loop("i", self.type.size) as i:
+            store(i, f"{routine}(&{p}, {x.name}, {n})")
+
+    @property
+    def _is_8_by_8(self) -> bool:
+        return {self.x.type.ctype, self.tables()["points"].ctype} == {"int8_t"} and not self.scale
+
+    def _formula(self, c: Code, step: str) -> dict[str, str]:
+        wide = c.ctype(self._wide)
+        point = f"({wide}){step}(p)"
+        if self.scale:
+            point = f"({wide})({point} * {c_int(1 << self.scale)})"
+        return {
+            "point": self.tables()["points"].ctype,
+            "x": self.x.type.ctype,
+            "wide": wide,
+            "difference": f"({wide})(({wide})*x++ - {point})",
         }

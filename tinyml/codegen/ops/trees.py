@@ -280,6 +280,9 @@ class _TreeWalk(Op):
             c.line(f"{c.ctype(self.accumulator)} {total}[{self.type.size}];")
         with c.loop("i", self.type.size) as i:
             start = c.read(self, "offset", i) if np.any(self.offset) else "0"
+            stored = self.offset_table().get("offset")
+            if stored and self.accumulator.startswith("u") and not stored.ctype.startswith("u"):
+                start = f"({self.accumulator}){start}"
             c.line(f"{total}[{i}] = {start};")
         self.emit_votes(c, x, total)
         if not in_place:
