@@ -315,7 +315,7 @@ def _discriminants() -> Iterator[tuple[str, BaseEstimator, str]]:
     yield "qda", make_pipeline(PCA(6, **SEED), quadratic), "digits"
     yield "qda_binary", _scaled(quadratic), "cancer"
     yield "perceptron", _scaled(Perceptron(**SEED)), "digits"
-    yield "linear_svr", _scaled(LinearSVR(C=100, **SEED)), "diabetes"
+    yield "linear_svr", _scaled(LinearSVR(C=10, max_iter=50_000, **SEED)), "diabetes"
     yield "huber", HuberRegressor(max_iter=500), "diabetes"
 
 
@@ -330,8 +330,8 @@ def _kernel_machines() -> Iterator[tuple[str, BaseEstimator, str]]:
     yield "svc_sigmoid", _scaled(SVC(kernel="sigmoid", gamma=0.05)), "iris"
     yield "svc_ties", _scaled(SVC(break_ties=True)), "wine"
     yield "nu_svc", _scaled(NuSVC(nu=0.2)), "mixed"
-    yield "svr", _scaled(SVR(C=100.0)), "diabetes"
-    yield "nu_svr", _scaled(NuSVR(C=100.0, kernel="poly", degree=2)), "diabetes"
+    yield "svr", _scaled(SVR(C=5.0, gamma=0.02)), "diabetes"
+    yield "nu_svr", _scaled(NuSVR(C=5.0, kernel="linear")), "diabetes"
     yield "one_class", _scaled(OneClassSVM(nu=0.1, gamma=0.05)), "wine"
 
 
@@ -348,9 +348,9 @@ def _bayes() -> Iterator[tuple[str, BaseEstimator, str]]:
 def _neighbours() -> Iterator[tuple[str, BaseEstimator, str]]:
     yield "neighbours", _scaled(KNeighborsClassifier(3)), "iris"
     yield "neighbours_whole", KNeighborsClassifier(), "linnerud_classes"
-    yield "neighbours_regressor", _scaled(KNeighborsRegressor(4)), "diabetes"
-    yield "centroids", NearestCentroid(), "digits"
-    yield "centroids_priors", _scaled(NearestCentroid(priors="empirical")), "wine"
+    yield "neighbours_regressor", _scaled(KNeighborsRegressor(30)), "diabetes"
+    yield "centroids", NearestCentroid(), "iris"
+    yield "centroids_priors", _scaled(NearestCentroid(priors="empirical")), "cancer"
     yield "centroids_binary", NearestCentroid(), "mixed"
 
 
@@ -366,12 +366,13 @@ def _clusters() -> Iterator[tuple[str, BaseEstimator, str]]:
 
 
 def _networks() -> Iterator[tuple[str, BaseEstimator, str]]:
-    brief = {"max_iter": 60, **SEED}
+    brief = {"max_iter": 300, "tol": 0.01, **SEED}
     yield "mlp", _scaled(MLPClassifier(16, **brief)), "digits"
     yield "mlp_binary", _scaled(MLPClassifier((6, 4), **brief)), "cancer"
     yield "mlp_tanh", _scaled(MLPClassifier(5, activation="tanh", **brief)), "iris"
     yield "mlp_logistic", _scaled(MLPClassifier(5, activation="logistic", **brief)), "wine"
     yield "mlp_identity", _scaled(MLPClassifier(3, activation="identity", **brief)), "wine"
+    brief |= {"tol": 30.0, "learning_rate_init": 0.05}
     regressor = MLPRegressor(hidden_layer_sizes=8, **brief)
     yield "mlp_regressor", _scaled(regressor), "diabetes"
     yield "mlp_several", _scaled(regressor), "two_targets"
@@ -406,7 +407,7 @@ def _composed() -> Iterator[tuple[str, BaseEstimator, str]]:
 def _columns() -> Iterator[tuple[str, BaseEstimator, str]]:
     parts = [("a", StandardScaler(), [0, 3]), ("b", PCA(2, **SEED), [1, 2, 4])]
     columns = ColumnTransformer([*parts, ("c", "drop", [5])], remainder="passthrough")
-    yield "columns_logistic", make_pipeline(columns, _logistic()), "wine"
+    yield "columns_logistic", make_pipeline(columns, StandardScaler(), _logistic()), "wine"
     yield "columns_forest", make_pipeline(columns, RandomForestClassifier(**FOREST)), "mixed"
     union = FeatureUnion(
         [("a", StandardScaler()), ("b", PCA(3, **SEED))], transformer_weights={"b": 2}
@@ -424,8 +425,8 @@ def _columns() -> Iterator[tuple[str, BaseEstimator, str]]:
         make_pipeline(ordinal, DecisionTreeClassifier(max_depth=4, **SEED)),
         "wine",
     )
-    yield "binarizer", make_pipeline(Binarizer(threshold=8), _logistic()), "digits"
-    yield "svd", make_pipeline(TruncatedSVD(6, **SEED), _logistic()), "digits"
+    yield "binarizer", make_pipeline(Binarizer(threshold=8), _logistic(C=0.1)), "digits"
+    yield "svd", make_pipeline(TruncatedSVD(6, **SEED), StandardScaler(), _logistic()), "digits"
     unknown = {"handle_unknown": "use_encoded_value", "unknown_value": -1}
     yield "one_hot", make_pipeline(OneHotEncoder(handle_unknown="ignore"), _logistic()), "codes"
     yield "one_hot_drop", make_pipeline(OneHotEncoder(drop="first"), LinearSVC(**SEED)), "codes"
@@ -435,8 +436,8 @@ def _columns() -> Iterator[tuple[str, BaseEstimator, str]]:
     scaled = make_pipeline(StandardScaler(), SimpleImputer(strategy="median"))
     forest = RandomForestClassifier(**FOREST)
     yield "imputed_behind_scaler", make_pipeline(scaled, forest), "categories"
-    absent = SimpleImputer(missing_values=0, strategy="most_frequent")
-    yield "imputed_zeros", make_pipeline(absent, _logistic()), "digits"
+    absent = SimpleImputer(missing_values=2, strategy="most_frequent")
+    yield "imputed_twos", make_pipeline(absent, _logistic(C=0.01)), "digits"
 
 
 def _trees() -> Iterator[tuple[str, BaseEstimator, str]]:

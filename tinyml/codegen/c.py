@@ -184,7 +184,11 @@ class Printer:
             self._fragments[key] = self._fragment(fragment, ctype)
 
     def _fragment(self, fragment: str, ctype: str = "int8_t", **fields: str) -> str:
-        text = resources.files("tinyml.codegen").joinpath("runtime", f"{fragment}.h").read_text()
+        text = (
+            resources.files("tinyml.codegen")
+            .joinpath("runtime", f"{fragment}.h")
+            .read_text("ascii")
+        )
         return Template(text).substitute(
             name=self.prefix,
             NAME=self.prefix.upper(),

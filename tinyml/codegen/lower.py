@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from functools import singledispatch
 from importlib import import_module
 from typing import Any
@@ -42,8 +43,11 @@ def lower(model: Any, g: Graph, x: Node) -> Node:
     """
     package = _optional_package(model)
     if package is None:
+        name, known = type(model).__name__, supported()
+        alike = ", ".join(get_close_matches(name, known, n=5, cutoff=0.0))
         raise TypeError(
-            f"{type(model).__name__} cannot be compiled; these can: {', '.join(supported())}."
+            f"{name} cannot be compiled; of the {len(known)} classes that can, which "
+            f"docs/supported_models.md lists, {alike} have the names most like it."
         )
     import_module(f"tinyml.codegen.lower_{package}")  # registers what `lower` then finds
     return lower(model, g, x)

@@ -1,4 +1,4 @@
-/* sum + w · x over n runs, each told by its distance from the last and its length; steps *w, *r. */
+/* sum + the products of w and x over n runs, each told by its distance from the last and its length; steps *w, *r. */
 static ${sum} ${function}(${sum} sum, const int8_t **w, const uint8_t **r, const ${x} *x, ${count} n)
 {
     for (; n > 0; n--) {
