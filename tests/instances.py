@@ -52,15 +52,30 @@ from sklearn.feature_selection import (
 )
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import (
+    ARDRegression,
+    BayesianRidge,
     ElasticNet,
+    ElasticNetCV,
     HuberRegressor,
+    Lars,
+    LarsCV,
     Lasso,
+    LassoCV,
+    LassoLarsCV,
+    LassoLarsIC,
     LinearRegression,
     LogisticRegression,
+    OrthogonalMatchingPursuit,
+    OrthogonalMatchingPursuitCV,
     Perceptron,
+    QuantileRegressor,
     Ridge,
     RidgeClassifier,
+    RidgeClassifierCV,
+    RidgeCV,
     SGDClassifier,
+    SGDRegressor,
+    TheilSenRegressor,
 )
 from sklearn.mixture import BayesianGaussianMixture, GaussianMixture
 from sklearn.multiclass import OneVsOneClassifier, OneVsRestClassifier
@@ -71,6 +86,7 @@ from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
 from sklearn.preprocessing import (
     Binarizer,
+    FunctionTransformer,
     KBinsDiscretizer,
     MaxAbsScaler,
     MinMaxScaler,
@@ -317,6 +333,14 @@ def _discriminants() -> Iterator[tuple[str, BaseEstimator, str]]:
     yield "perceptron", _scaled(Perceptron(**SEED)), "digits"
     yield "linear_svr", _scaled(LinearSVR(C=10, max_iter=50_000, **SEED)), "diabetes"
     yield "huber", HuberRegressor(max_iter=500), "diabetes"
+    yield "ridge_classifier_cv", _scaled(RidgeClassifierCV()), "wine"
+    regressors = (
+        ARDRegression(), BayesianRidge(), ElasticNetCV(), Lars(), LarsCV(), LassoCV(),
+        LassoLarsCV(), LassoLarsIC(), OrthogonalMatchingPursuit(), OrthogonalMatchingPursuitCV(),
+        QuantileRegressor(alpha=0.0), RidgeCV(), SGDRegressor(**SEED), TheilSenRegressor(**SEED),
+    )  # fmt: skip
+    for regressor in regressors:
+        yield type(regressor).__name__, _scaled(regressor), "diabetes"
 
 
 def _kernel_machines() -> Iterator[tuple[str, BaseEstimator, str]]:
@@ -425,6 +449,7 @@ def _columns() -> Iterator[tuple[str, BaseEstimator, str]]:
         make_pipeline(ordinal, DecisionTreeClassifier(max_depth=4, **SEED)),
         "wine",
     )
+    yield "passed_on", make_pipeline(FunctionTransformer(), Ridge()), "diabetes"
     yield "binarizer", make_pipeline(Binarizer(threshold=8), _logistic(C=0.1)), "digits"
     yield "svd", make_pipeline(TruncatedSVD(6, **SEED), StandardScaler(), _logistic()), "digits"
     unknown = {"handle_unknown": "use_encoded_value", "unknown_value": -1}
@@ -434,8 +459,7 @@ def _columns() -> Iterator[tuple[str, BaseEstimator, str]]:
     yield "ordinal_unknown", make_pipeline(OrdinalEncoder(**unknown), _logistic()), "codes"
     yield "imputed", make_pipeline(SimpleImputer(), StandardScaler(), _logistic()), "holes"
     scaled = make_pipeline(StandardScaler(), SimpleImputer(strategy="median"))
-    forest = RandomForestClassifier(**FOREST)
-    yield "imputed_behind_scaler", make_pipeline(scaled, forest), "categories"
+    yield "imputed_behind_scaler", make_pipeline(scaled, _logistic()), "categories"
     absent = SimpleImputer(missing_values=2, strategy="most_frequent")
     yield "imputed_twos", make_pipeline(absent, _logistic(C=0.01)), "digits"
 
@@ -655,7 +679,8 @@ def compiled(name, bits="auto"):
 def steps(model):
     """Yield a model and everything inside it that is lowered."""
     yield model
-    if isinstance(model, Pipeline):
-        for _, step in model.steps:
-            if step not in (None, "passthrough"):
-                yield from steps(step)
+    parts = {Pipeline: "steps", FeatureUnion: "transformer_list", ColumnTransformer: "transformers"}
+    parts |= {VotingClassifier: "estimators", VotingRegressor: "estimators"}
+    for _, step, *_columns in getattr(model, parts.get(type(model), ""), ()):
+        if not isinstance(step, str) and step is not None:
+            yield from steps(step)

@@ -82,7 +82,7 @@ def protonn_scores(X, projection, prototypes, labels, gamma):
 
 
 def table_bytes(matrix, bits):
-    """A matrix dense, or row by row: a count, then a gap and a value per entry."""
+    """A matrix dense, or row by row: a count, then a gap and a value per entry; or in runs."""
     value = bits // 8
     entries = []
     for row in matrix:
@@ -95,7 +95,25 @@ def table_bytes(matrix, bits):
         entries.append(n_entries)
     count = 1 if max(entries) <= 255 else 2
     sparse = sum(count + n * (1 + value) for n in entries)
-    return min(sparse, sum(len(row) for row in matrix) * value)
+    dense = sum(len(row) for row in matrix) * value
+    return min(sparse, dense, _bytes_of_runs(matrix, value))
+
+
+def _bytes_of_runs(matrix, value):
+    """Row by row: a count, then a distance and a length per run, and a value per entry."""
+    counts, n_values = [], 0
+    for row in matrix:
+        n_runs, distance, length = 0, 0, 0
+        for v in [*row, 0]:
+            if v != 0:
+                length, n_values = length + 1, n_values + 1
+                continue
+            if length:
+                n_runs += distance // 255 + -(-length // 255)
+                distance = 0
+            distance, length = distance + 1, 0
+        counts.append(n_runs)
+    return n_values * value + 2 * sum(counts) + len(counts) * (1 if max(counts) <= 255 else 2)
 
 
 def rounded(values, units, frac):

@@ -11,6 +11,7 @@ from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, loa
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.exceptions import FitFailedWarning, NotFittedError
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401
+from sklearn.gaussian_process import GaussianProcessClassifier
 from sklearn.linear_model import LogisticRegression, Ridge, RidgeClassifier
 from sklearn.model_selection import (
     GridSearchCV,
@@ -18,7 +19,6 @@ from sklearn.model_selection import (
     RandomizedSearchCV,
     cross_val_score,
 )
-from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
@@ -289,8 +289,8 @@ def test_parameters_are_checked_before_any_work(iris, parameters, sentence):
 
 
 def test_what_cannot_be_compiled_says_so(iris):
-    with pytest.raises(TypeError, match="KNeighborsClassifier cannot be compiled; these can"):
-        FixedPointClassifier(KNeighborsClassifier()).fit(*iris)
+    with pytest.raises(TypeError, match="GaussianProcessClassifier cannot be compiled; of the"):
+        FixedPointClassifier(GaussianProcessClassifier()).fit(*iris)
 
 
 # Place --------------------------------------------------------------------------------------------
@@ -351,7 +351,7 @@ def test_rows_of_weight_zero_take_no_part_in_compiling(iris):
 
 
 def test_a_pipeline_whose_model_takes_no_weights_says_so(iris):
-    neighbours = make_pipeline(KNeighborsClassifier())
+    neighbours = make_pipeline(GaussianProcessClassifier())
     with pytest.raises(ValueError, match="does not accept the sample_weight parameter"):
         FixedPointClassifier(neighbours).fit(*iris, sample_weight=np.ones(150))
 

@@ -9,7 +9,12 @@ from tinyml.codegen.program import probabilities
 
 # Scores that are not those of `decision_function`, but give the same probabilities or decisions.
 OTHER_SCALES = ("adaboost", "boosting_exponential", "lightgbm_binary", "lightgbm_forest")
-DECISIONS_ALONE = ("isolation", "isolation_reals", "xgboost_scaled")
+DECISIONS_ALONE = (
+    "isolation", "isolation_reals", "xgboost_scaled", "svc_rbf", "svc_rbf_raw", "svc_linear",
+    "svc_linear_few", "svc_poly", "svc_sigmoid", "centroids", "centroids_binary", "kmeans",
+    "kmeans_batches", "one_vs_rest_forests", "one_vs_rest_binary", "one_vs_one_trees",
+    "voting_hard", "voting_binary",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("name", [name for name in INSTANCES if name not in DECISIONS_ALONE])
@@ -24,6 +29,17 @@ def test_the_graph_is_the_model(name):
     else:
         wanted = model.predict(X).reshape(len(X), -1)
     np.testing.assert_allclose(scores, wanted, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", DECISIONS_ALONE)
+def test_the_graph_decides_as_the_model(name):
+    if name not in INSTANCES:
+        pytest.skip("xgboost is not installed")
+    X, _ = data(INSTANCES[name].data)
+    program = compiled(name)
+    scores = program.graph.evaluate(X)
+    decided = scores[:, 0] > 0 if scores.shape[1] == 1 else scores.argmax(axis=1)
+    np.testing.assert_array_equal(program.classes[decided.astype(int)], fitted(name).predict(X))
 
 
 @pytest.mark.parametrize("name", CLASSIFIERS)

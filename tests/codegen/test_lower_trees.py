@@ -137,7 +137,7 @@ def refusals():
     yield BaggingClassifier(LinearSVC(), 2), "BaggingClassifier of LinearSVC cannot"
     yield BaggingRegressor(LinearRegression(), 2), "BaggingRegressor of LinearRegression cannot"
     yield AdaBoostClassifier(linear, n_estimators=2), "AdaBoostClassifier of LogisticRegression"
-    yield AdaBoostRegressor(n_estimators=2), "AdaBoostRegressor cannot be compiled; these can"
+    yield AdaBoostRegressor(n_estimators=2), "AdaBoostRegressor cannot be compiled; of the"
     yield GradientBoostingClassifier(init=trees), "begins from a DecisionTreeClassifier cannot"
     yield GradientBoostingRegressor(init=DecisionTreeRegressor()), "'init' must be 'zero' or None"
     yield poisson, "loss='poisson' cannot be compiled; it predicts the exponential"

@@ -112,7 +112,7 @@ def _elementwise(
     if not offset.any() and all(map(_is_power_of_two, unit)) and np.all(unit > 0):
         return _aligned(x, raw, unit)
     wanted, is_fine = raw * unit + offset, fmt.input_bits == 16
-    for bits, limit in _SCALES[2 * is_fine :]:
+    for bits, limit in _SCALES[3 * is_fine :]:
         op = _scale(x, unit, offset, bits, limit)
         got = op.type.to_float(op.run(raw))
         if relative_error(got, wanted, each=is_fine) <= _SCALED_ENOUGH:

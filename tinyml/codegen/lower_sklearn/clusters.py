@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.special import digamma
 from sklearn.cluster import KMeans, MiniBatchKMeans
 from sklearn.mixture import BayesianGaussianMixture, GaussianMixture
 from sklearn.neighbors import NearestCentroid
@@ -63,6 +64,8 @@ def _(model: GaussianMixture | BayesianGaussianMixture, g: Graph, x: Node) -> No
     g.link = "softmax"
     means, factors = model.means_, model.precisions_cholesky_
     bias = model._estimate_log_weights() + _log_determinants(model, x.size)
+    if isinstance(model, BayesianGaussianMixture):
+        bias = bias + _log_expectations(model, x.size)
     if model.covariance_type == "tied":
         return nearness(x @ factors, means @ factors, 2.0 * bias) * 0.5
     pairs, factor = zip(means, factors, strict=True), -0.5
@@ -75,6 +78,14 @@ def _(model: GaussianMixture | BayesianGaussianMixture, g: Graph, x: Node) -> No
         distances = joined([length_squared((x - m) @ f) for m, f in pairs])
     scores: Node = distances * factor + bias
     return scores
+
+
+def _log_expectations(model: BayesianGaussianMixture, n: int) -> Floats:
+    """Return what the uncertainty of precisions and means adds to the log density."""
+    freedom = model.degrees_of_freedom_
+    digammas = digamma(0.5 * (freedom - np.arange(n)[:, None])).sum(axis=0)
+    spread = n * np.log(2.0) + digammas - n / model.mean_precision_
+    return np.asarray(0.5 * spread - 0.5 * n * np.log(freedom))
 
 
 def _log_determinants(model: GaussianMixture | BayesianGaussianMixture, n: int) -> Floats:

@@ -25,8 +25,6 @@ from sklearn.linear_model import (
     LogisticRegression,
     OrthogonalMatchingPursuit,
     OrthogonalMatchingPursuitCV,
-    PassiveAggressiveClassifier,
-    PassiveAggressiveRegressor,
     Perceptron,
     QuantileRegressor,
     Ridge,
@@ -53,7 +51,6 @@ def linear(model: Any, x: Node) -> Affine:
 @lower.register(RidgeClassifier)
 @lower.register(RidgeClassifierCV)
 @lower.register(Perceptron)
-@lower.register(PassiveAggressiveClassifier)
 def _(model: Any, g: Graph, x: Node) -> Node:
     if np.ndim(getattr(model, "classes_", [])) != 1 or isinstance(model.classes_, list):
         raise TypeError(f"{type(model).__name__} fitted on several targets cannot be compiled.")
@@ -87,7 +84,6 @@ def _(model: SGDClassifier, g: Graph, x: Node) -> Node:
 @lower.register(LinearSVR)
 @lower.register(OrthogonalMatchingPursuit)
 @lower.register(OrthogonalMatchingPursuitCV)
-@lower.register(PassiveAggressiveRegressor)
 @lower.register(QuantileRegressor)
 @lower.register(Ridge)
 @lower.register(RidgeCV)
