@@ -6,12 +6,13 @@ serves all classes: its leaves hold a value for each, and such rows of values co
 codebook that is learned against the loss when all trees are grown.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from numbers import Integral, Real
 from typing import ClassVar
 
 import numpy as np
+from scipy.special import log_softmax
 
 from ..base import Interval, StrOptions, _fit_context, blas_single_thread, progress
 from ..codegen.lower import lower
@@ -30,10 +31,12 @@ _BITS_OF_A_SPLIT = 18  # with its leaf, on average
 _PASSES = 6  # of growing, until the bytes are used up
 _FULL = 0.97  # of the bytes
 _HIGHEST_RATE = 0.6
+_EASY = 0.02  # of the loss, if no more than this is left
+_AHEAD = 1.05  # times the splits that fit, where the last trees can be left out
 _DISTILLED_RIDGE = 0.1  # scores that are to stay as they are know no noise
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class _Task:
     """Rows to grow trees on."""
 
@@ -47,6 +50,29 @@ class _Task:
     def width(self):
         """Bytes of a threshold."""
         return threshold_bytes(self.X)
+
+    def is_easy(self, scores):
+        """Tell whether scores of several classes leave hardly anything of the loss."""
+        if scores.shape[1] == 1:
+            return False
+        before, after = (self._loss(s) for s in (np.broadcast_to(self.offset, scores.shape), scores))
+        return bool(after <= _EASY * before)
+
+    def _loss(self, scores):
+        return -(self.weight * (self.target * log_softmax(scores, axis=1)).sum(axis=1)).sum()
+
+
+@dataclass(frozen=True)
+class _Guess:
+    """What a pass of growing begins with.
+
+    `price` is what a byte is to gain, in the mean loss; `is_easy` says that few large trees would
+    tell nearly all rows apart, so that many small ones shall.
+    """
+
+    n_splits: int
+    price: float = 0.0
+    is_easy: bool = False
 
 
 class _CompactBoosting(CompactForest):
@@ -126,7 +152,7 @@ class _CompactBoosting(CompactForest):
             offset = constant(target, weight, self._loss_name)
             task = _Task(X, target, weight, offset, int(self._rng().integers(2**31)))
             if self.max_bytes is None:
-                return self._finish(task, *self._pass(task, self._n_splits, 0.0)[:2])
+                return self._finish(task, *self._pass(task, _Guess(self._n_splits))[:2])
             return self._spend(self.max_bytes, lambda n: self._finish(task, *self._within(task, n)))
 
     def _finish(self, task, trees, scores):
@@ -153,35 +179,51 @@ class _CompactBoosting(CompactForest):
 
     def _within(self, task, max_bytes):
         """Grow as many splits as fit, in passes; return trees and scores."""
-        low, high, price, best = 0, self._most_splits, 0.0, None
-        n_splits = min(high - 1, 8 * max_bytes // _BITS_OF_A_SPLIT + 1)
+        low, high, best = 0, self._most_splits, None
+        guess = _Guess(min(high - 1, 8 * max_bytes // _BITS_OF_A_SPLIT + 1))
         for _ in range(_PASSES):
-            trees, scores, price = self._pass(task, n_splits, price)
+            n_splits, was_easy = guess.n_splits, guess.is_easy
+            trees, scores, guess = self._pass(task, guess)
             size = self._coded_bytes(trees, task.width)
-            if size <= max_bytes:
+            if was_easy and size > max_bytes:
+                return self._first_trees(task, trees, max_bytes)
+            if was_easy == guess.is_easy and size <= max_bytes:
                 low, best = n_splits, (trees, scores)
                 if size >= _FULL * max_bytes or (~trees.is_leaf).sum() < n_splits:
                     break
-            else:
+            elif was_easy == guess.is_easy:
                 high = n_splits
             if high <= low + 1:
                 break
             fixed = self._fixed_bytes(trees)  # grows in steps, if at all
             share = max(max_bytes - fixed, 1) / max(size - fixed, 1)
-            n_splits = int(np.clip(n_splits * share, low + 1, high - 1))
-        if best is None and n_splits > 1:
-            best = self._smallest(task, max_bytes)
-        if best is None:
-            self._refuse_budget(size)
-        return best
+            share *= _AHEAD if guess.is_easy else 1.0
+            guess = replace(guess, n_splits=int(np.clip(n_splits * share, low + 1, high - 1)))
+        return best or self._fewer(task, guess, max_bytes)
 
-    def _smallest(self, task, max_bytes):
-        """Return one split, which is the least there is."""
-        trees, scores, _ = self._pass(task, 1, 0.0)
-        size = self._coded_bytes(trees, task.width)
-        if size > max_bytes:
-            self._refuse_budget(size)
-        return trees, scores
+    def _first_trees(self, task, trees, max_bytes):
+        """Leave out the last trees, so that the others fit; return these and their scores."""
+        few, many = 0, len(trees.root)
+        while many > few + 1:
+            n = (few + many) // 2
+            size = self._coded_bytes(trees.first(n), task.width)
+            few, many = (n, many) if size <= max_bytes else (few, n)
+        if not few:
+            return self._fewer(task, _Guess(len(trees.left)), max_bytes)
+        trees = trees.first(few)
+        return trees, task.offset + trees.scores(task.X)
+
+    def _fewer(self, task, guess, max_bytes):
+        """Grow half of the splits, and again half of them, until they fit."""
+        n_splits = guess.n_splits
+        while True:
+            n_splits = max(1, n_splits // 2)
+            trees, scores, _ = self._pass(task, replace(guess, n_splits=n_splits))
+            size = self._coded_bytes(trees, task.width)
+            if size <= max_bytes:
+                return trees, scores
+            if n_splits == 1:
+                self._refuse_budget(size)
 
     @property
     def _most_splits(self):
@@ -189,26 +231,26 @@ class _CompactBoosting(CompactForest):
         given = self.max_iter is not None and self.max_leaf_nodes is not None
         return 1 + self._n_splits if given else np.iinfo(np.int64).max
 
-    def _pass(self, task, n_splits, price):
-        """Grow trees of so many splits; return them, their scores, and the price of a byte."""
-        plan = self._plan(task, n_splits, price)
-        bins = self._binned(task.X, n_splits)
+    def _pass(self, task, guess):
+        """Grow trees; return them, their scores, and a guess that knows what they were worth."""
+        plan, bins = self._plan(task, guess), self._binned(task.X, guess.n_splits)
 
         def rounds(trees):
             return progress(trees, type(self).__name__, verbose=self.verbose)
 
         rows = bins, task.target, task.weight, self._loss_name, task.offset
         trees, scores, least = boosted(*rows, plan, rounds)
-        return share_thresholds(trees, task.X), scores, 8 * least / _BITS_OF_A_SPLIT
+        price, is_easy = 8 * least / _BITS_OF_A_SPLIT, guess.is_easy or task.is_easy(scores)
+        return share_thresholds(trees, task.X), scores, _Guess(guess.n_splits, price, is_easy)
 
     def _binned(self, X, n_splits) -> Bins:
         if self.max_bins != "auto":
             return binned(X, self.max_bins)
         return binned(X, int(2 ** np.clip(np.floor(np.log2(n_splits / 16)), 5, 7)))
 
-    def _plan(self, task, n_splits, price):
-        n_trees = self._n_trees(n_splits)
-        prices = price * (1 + task.width), self.feature_penalty
+    def _plan(self, task, guess):
+        n_trees = self._n_trees(guess)
+        prices = guess.price * (1 + task.width), self.feature_penalty
         if self.threshold_penalty != "auto":
             prices = self.threshold_penalty, self.feature_penalty
         rate, rows = self.learning_rate, self.min_samples_leaf
@@ -216,7 +258,7 @@ class _CompactBoosting(CompactForest):
             rate = self._rate(n_trees, len(task.X))
         if rows == "auto":
             rows = 5 if self._n_outputs > 1 else int(np.clip(len(task.X) // 20, 1, 20))
-        return Plan(n_splits, n_trees, rate, rows, self.l2_regularization, prices)
+        return Plan(guess.n_splits, n_trees, rate, rows, self.l2_regularization, prices)
 
     def _rate(self, n_trees, n_rows):
         """Return a learning rate: less with more trees, and where few rows would be overfitted."""
@@ -225,11 +267,14 @@ class _CompactBoosting(CompactForest):
         cautious = min(_HIGHEST_RATE, 3.0 * n_trees**-0.4, 0.01 * n_rows**0.5)
         return min(_HIGHEST_RATE, max(cautious, 3.0 / n_trees))
 
-    def _n_trees(self, n_splits):
+    def _n_trees(self, guess):
         if self.max_iter is not None:
             return self.max_iter
-        if self.max_leaf_nodes is not None:
-            return -(-n_splits // (self.max_leaf_nodes - 1))
+        n_splits, n_leaves = guess.n_splits, self.max_leaf_nodes
+        if n_leaves is None and guess.is_easy:
+            n_leaves = self._n_outputs  # one for each class
+        if n_leaves is not None:
+            return -(-n_splits // (n_leaves - 1))
         wanted = (
             0.5 * n_splits**0.5 if self._n_outputs > 1 else n_splits / max(4, n_splits**0.5 / 8)
         )
