@@ -36,7 +36,7 @@ _AHEAD = 1.05  # times the splits that fit, where the last trees can be left out
 _DISTILLED_RIDGE = 0.1  # scores that are to stay as they are know no noise
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True, eq=False)
 class _Task:
     """Rows to grow trees on."""
 
@@ -55,8 +55,7 @@ class _Task:
         """Tell whether scores of several classes leave hardly anything of the loss."""
         if scores.shape[1] == 1:
             return False
-        before, after = (self._loss(s) for s in (np.broadcast_to(self.offset, scores.shape), scores))
-        return bool(after <= _EASY * before)
+        return bool(self._loss(scores) <= _EASY * self._loss(self.offset[None]))
 
     def _loss(self, scores):
         return -(self.weight * (self.target * log_softmax(scores, axis=1)).sum(axis=1)).sum()
@@ -293,10 +292,12 @@ class CompactBoostingClassifier(CompactForestClassifier, _CompactBoosting):
     max_bytes : int, default=None
         Bound of `n_model_bytes_`, which as many splits as possible use up.
     max_iter : int, default=None
-        Number of trees. None means what suits the number of splits: few
-        large ones with several classes, else many of about four splits.
+        Number of trees. None means what suits the number of splits: few large ones with several
+        classes, else many of about four splits.
     max_leaf_nodes : int, default=None
-        Leaves of a tree, at most. None means what `max_bytes` allows, or 31 without it.
+        Leaves of a tree, at most. None means what `max_bytes` allows, or 31 without it. Where large
+        trees would leave hardly anything of the loss of several classes, it means one for each
+        class.
     learning_rate : float or "auto", default="auto"
         Share of the Newton step that a leaf takes; "auto" takes less with more trees.
     max_bins : int or "auto", default="auto"
