@@ -94,6 +94,15 @@ def test_trees_have_a_leaf_for_each_class_where_large_ones_leave_nothing_to_lear
     assert hard.trees_.is_leaf.sum() > 15 * hard.n_iter_
 
 
+def test_trees_stay_large_where_small_ones_leave_much(monkeypatch):
+    X, _, y, _ = split("digits")
+    y = np.random.default_rng(0).permutation(y)
+    large = CompactBoostingClassifier(1024, **SEED).fit(X, y)
+    monkeypatch.setattr(compact_boosting, "_EASY", 1.0)
+    tried = CompactBoostingClassifier(1024, **SEED).fit(X, y)
+    np.testing.assert_array_equal(large.trees_.value, tried.trees_.value)
+
+
 def test_few_passes_use_some_of_the_bytes(monkeypatch):
     X, _, y, _ = split("cancer")
     monkeypatch.setattr(compact_boosting, "_PASSES", 1)

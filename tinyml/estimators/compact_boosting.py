@@ -6,7 +6,7 @@ serves all classes: its leaves hold a value for each, and such rows of values co
 codebook that is learned against the loss when all trees are grown.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from numbers import Integral, Real
 from typing import ClassVar
@@ -31,7 +31,8 @@ _BITS_OF_A_SPLIT = 18  # with its leaf, on average
 _PASSES = 6  # of growing, until the bytes are used up
 _FULL = 0.97  # of the bytes
 _HIGHEST_RATE = 0.6
-_EASY = 0.02  # of the loss, if no more than this is left
+_EASY = 0.02  # of the loss, if large trees leave no more than this,
+_EASY_FOR_SMALL = 0.04  # and small trees no more than this
 _AHEAD = 1.05  # times the splits that fit, where the last trees can be left out
 _DISTILLED_RIDGE = 0.1  # scores that are to stay as they are know no noise
 
@@ -51,11 +52,9 @@ class _Task:
         """Bytes of a threshold."""
         return threshold_bytes(self.X)
 
-    def is_easy(self, scores):
-        """Tell whether scores of several classes leave hardly anything of the loss."""
-        if scores.shape[1] == 1:
-            return False
-        return bool(self._loss(scores) <= _EASY * self._loss(self.offset[None]))
+    def left(self, scores):
+        """Return the share of the cross-entropy that scores of several classes leave."""
+        return self._loss(scores) / self._loss(self.offset[None])
 
     def _loss(self, scores):
         return -(self.weight * (self.target * log_softmax(scores, axis=1)).sum(axis=1)).sum()
@@ -65,13 +64,12 @@ class _Task:
 class _Guess:
     """What a pass of growing begins with.
 
-    `price` is what a byte is to gain, in the mean loss; `is_easy` says that few large trees would
-    tell nearly all rows apart, so that many small ones shall.
+    `price` is what a byte is to gain, in the mean loss; small trees have a leaf for each class.
     """
 
     n_splits: int
     price: float = 0.0
-    is_easy: bool = False
+    are_small: bool = False
 
 
 class _CompactBoosting(CompactForest):
@@ -180,25 +178,56 @@ class _CompactBoosting(CompactForest):
         """Grow as many splits as fit, in passes; return trees and scores."""
         low, high, best = 0, self._most_splits, None
         guess = _Guess(min(high - 1, 8 * max_bytes // _BITS_OF_A_SPLIT + 1))
-        for _ in range(_PASSES):
-            n_splits, was_easy = guess.n_splits, guess.is_easy
-            trees, scores, guess = self._pass(task, guess)
+        for n_before in range(_PASSES):
+            n_splits = guess.n_splits
+            trees, scores, price = self._pass(task, guess)
             size = self._coded_bytes(trees, task.width)
-            if was_easy and size > max_bytes:
-                return self._first_trees(task, trees, max_bytes)
-            if was_easy == guess.is_easy and size <= max_bytes:
+            wanted = n_splits * self._share(trees, size, max_bytes)
+            if n_before == 0 and self._may_be_small and task.left(scores) <= _EASY:
+                small = self._small_trees(task, wanted, price, max_bytes)
+                if small:
+                    return small
+            if size <= max_bytes:
                 low, best = n_splits, (trees, scores)
                 if size >= _FULL * max_bytes or (~trees.is_leaf).sum() < n_splits:
                     break
-            elif was_easy == guess.is_easy:
+            else:
                 high = n_splits
             if high <= low + 1:
                 break
-            fixed = self._fixed_bytes(trees)  # grows in steps, if at all
-            share = max(max_bytes - fixed, 1) / max(size - fixed, 1)
-            share *= _AHEAD if guess.is_easy else 1.0
-            guess = replace(guess, n_splits=int(np.clip(n_splits * share, low + 1, high - 1)))
+            guess = _Guess(int(np.clip(wanted, low + 1, high - 1)), price)
         return best or self._fewer(task, guess, max_bytes)
+
+    def _share(self, trees, size, max_bytes):
+        """Return how many times the splits would fill the bytes."""
+        fixed = self._fixed_bytes(trees)  # grows in steps, if at all
+        return max(max_bytes - fixed, 1) / max(size - fixed, 1)
+
+    @property
+    def _may_be_small(self):
+        is_given = self.max_iter is not None or self.max_leaf_nodes is not None
+        return self._loss_name == "softmax" and not is_given
+
+    def _small_trees(self, task, wanted, price, max_bytes):
+        """Grow many small trees that fit; return them and their scores.
+
+        None where they leave too much of the loss: large trees learn rows by heart where there are
+        few rows for each split, small ones cannot, and so tell whether classes are easy indeed.
+        """
+        best = None
+        for _ in range(_PASSES - 1):
+            n_splits = max(1, int(_AHEAD * wanted))
+            trees, scores, price = self._pass(task, _Guess(n_splits, price, are_small=True))
+            if task.left(scores) > _EASY_FOR_SMALL:
+                return None
+            size = self._coded_bytes(trees, task.width)
+            if size > max_bytes:
+                return self._first_trees(task, trees, max_bytes)
+            best = trees, scores
+            if size >= _FULL * max_bytes or (~trees.is_leaf).sum() < n_splits:
+                break
+            wanted = n_splits * self._share(trees, size, max_bytes)
+        return best
 
     def _first_trees(self, task, trees, max_bytes):
         """Leave out the last trees, so that the others fit; return these and their scores."""
@@ -208,7 +237,7 @@ class _CompactBoosting(CompactForest):
             size = self._coded_bytes(trees.first(n), task.width)
             few, many = (n, many) if size <= max_bytes else (few, n)
         if not few:
-            return self._fewer(task, _Guess(len(trees.left)), max_bytes)
+            return None
         trees = trees.first(few)
         return trees, task.offset + trees.scores(task.X)
 
@@ -217,7 +246,7 @@ class _CompactBoosting(CompactForest):
         n_splits = guess.n_splits
         while True:
             n_splits = max(1, n_splits // 2)
-            trees, scores, _ = self._pass(task, replace(guess, n_splits=n_splits))
+            trees, scores, _ = self._pass(task, _Guess(n_splits, guess.price))
             size = self._coded_bytes(trees, task.width)
             if size <= max_bytes:
                 return trees, scores
@@ -231,7 +260,7 @@ class _CompactBoosting(CompactForest):
         return 1 + self._n_splits if given else np.iinfo(np.int64).max
 
     def _pass(self, task, guess):
-        """Grow trees; return them, their scores, and a guess that knows what they were worth."""
+        """Grow trees; return them, their scores, and the price of a byte."""
         plan, bins = self._plan(task, guess), self._binned(task.X, guess.n_splits)
 
         def rounds(trees):
@@ -239,8 +268,7 @@ class _CompactBoosting(CompactForest):
 
         rows = bins, task.target, task.weight, self._loss_name, task.offset
         trees, scores, least = boosted(*rows, plan, rounds)
-        price, is_easy = 8 * least / _BITS_OF_A_SPLIT, guess.is_easy or task.is_easy(scores)
-        return share_thresholds(trees, task.X), scores, _Guess(guess.n_splits, price, is_easy)
+        return share_thresholds(trees, task.X), scores, 8 * least / _BITS_OF_A_SPLIT
 
     def _binned(self, X, n_splits) -> Bins:
         if self.max_bins != "auto":
@@ -270,7 +298,7 @@ class _CompactBoosting(CompactForest):
         if self.max_iter is not None:
             return self.max_iter
         n_splits, n_leaves = guess.n_splits, self.max_leaf_nodes
-        if n_leaves is None and guess.is_easy:
+        if n_leaves is None and guess.are_small:
             n_leaves = self._n_outputs  # one for each class
         if n_leaves is not None:
             return -(-n_splits // (n_leaves - 1))
@@ -295,9 +323,9 @@ class CompactBoostingClassifier(CompactForestClassifier, _CompactBoosting):
         Number of trees. None means what suits the number of splits: few large ones with several
         classes, else many of about four splits.
     max_leaf_nodes : int, default=None
-        Leaves of a tree, at most. None means what `max_bytes` allows, or 31 without it. Where large
-        trees would leave hardly anything of the loss of several classes, it means one for each
-        class.
+        Leaves of a tree, at most. None means what `max_bytes` allows, or 31 without it. Where trees
+        of any size would leave hardly anything of the loss of several classes, it means one for
+        each class.
     learning_rate : float or "auto", default="auto"
         Share of the Newton step that a leaf takes; "auto" takes less with more trees.
     max_bins : int or "auto", default="auto"
