@@ -7,7 +7,11 @@ from sklearn.base import clone
 from sklearn.model_selection import train_test_split
 
 import tinyml
-from tinyml.estimators import CompactBoostingClassifier, CompactBoostingRegressor
+from tinyml.estimators import (
+    CompactBoostingClassifier,
+    CompactBoostingRegressor,
+    compact_boosting,
+)
 
 
 def split(name):
@@ -80,6 +84,30 @@ def test_parameters_bound_the_trees():
     model = CompactBoostingClassifier(max_iter=3, max_leaf_nodes=5, **SEED).fit(X, y)
     assert len(model.trees_.root) == model.n_iter_ == 3
     assert model.trees_.is_leaf.sum() == 15
+
+
+def test_trees_have_a_leaf_for_each_class_where_large_ones_leave_nothing_to_learn():
+    X, _, y, _ = split("digits")
+    easy = CompactBoostingClassifier(1024, **SEED).fit(X, y)
+    hard = CompactBoostingClassifier(1024, **SEED).fit(X, np.random.default_rng(0).permutation(y))
+    assert easy.trees_.is_leaf.sum() <= 10 * easy.n_iter_
+    assert hard.trees_.is_leaf.sum() > 15 * hard.n_iter_
+
+
+def test_trees_stay_large_where_small_ones_leave_much(monkeypatch):
+    X, _, y, _ = split("digits")
+    y = np.random.default_rng(0).permutation(y)
+    large = CompactBoostingClassifier(1024, **SEED).fit(X, y)
+    monkeypatch.setattr(compact_boosting, "_EASY", 1.0)
+    tried = CompactBoostingClassifier(1024, **SEED).fit(X, y)
+    np.testing.assert_array_equal(large.trees_.value, tried.trees_.value)
+
+
+def test_few_passes_use_some_of_the_bytes(monkeypatch):
+    X, _, y, _ = split("cancer")
+    monkeypatch.setattr(compact_boosting, "_PASSES", 1)
+    model = CompactBoostingClassifier(150, **SEED).fit(X, y)
+    assert 50 < model.n_model_bytes_ <= 150
 
 
 def test_one_class_of_targets_needs_no_tree():

@@ -36,6 +36,12 @@ def test_there_and_back():
     np.testing.assert_allclose(node.evaluate(X), trees.scores(X) + 0.5)
 
 
+def test_first_trees_are_those_of_the_model():
+    model, trees, X = grown()
+    wanted = sum(tree.predict_proba(X) for tree in model.estimators_[:3])
+    np.testing.assert_allclose(trees.first(3).scores(X), wanted, atol=1e-12)
+
+
 @given(share=st.floats(0, 1), seed=st.integers(0, 99))
 def test_cutting_stops_rows_at_the_first_marked_node(share, seed):
     _, trees, X = grown(max_depth=6)

@@ -12,6 +12,7 @@ from numbers import Integral, Real
 from typing import ClassVar
 
 import numpy as np
+from scipy.special import log_softmax
 
 from ..base import Interval, StrOptions, _fit_context, blas_single_thread, progress
 from ..codegen.lower import lower
@@ -30,6 +31,9 @@ _BITS_OF_A_SPLIT = 18  # with its leaf, on average
 _PASSES = 6  # of growing, until the bytes are used up
 _FULL = 0.97  # of the bytes
 _HIGHEST_RATE = 0.6
+_EASY = 0.02  # of the loss, if large trees leave no more than this,
+_EASY_FOR_SMALL = 0.04  # and small trees no more than this
+_AHEAD = 1.05  # times the splits that fit, where the last trees can be left out
 _DISTILLED_RIDGE = 0.1  # scores that are to stay as they are know no noise
 
 
@@ -47,6 +51,25 @@ class _Task:
     def width(self):
         """Bytes of a threshold."""
         return threshold_bytes(self.X)
+
+    def left(self, scores):
+        """Return the share of the cross-entropy that scores of several classes leave."""
+        return self._loss(scores) / self._loss(self.offset[None])
+
+    def _loss(self, scores):
+        return -(self.weight * (self.target * log_softmax(scores, axis=1)).sum(axis=1)).sum()
+
+
+@dataclass(frozen=True)
+class _Guess:
+    """What a pass of growing begins with.
+
+    `price` is what a byte is to gain, in the mean loss; small trees have a leaf for each class.
+    """
+
+    n_splits: int
+    price: float = 0.0
+    are_small: bool = False
 
 
 class _CompactBoosting(CompactForest):
@@ -126,7 +149,7 @@ class _CompactBoosting(CompactForest):
             offset = constant(target, weight, self._loss_name)
             task = _Task(X, target, weight, offset, int(self._rng().integers(2**31)))
             if self.max_bytes is None:
-                return self._finish(task, *self._pass(task, self._n_splits, 0.0)[:2])
+                return self._finish(task, *self._pass(task, _Guess(self._n_splits))[:2])
             return self._spend(self.max_bytes, lambda n: self._finish(task, *self._within(task, n)))
 
     def _finish(self, task, trees, scores):
@@ -153,11 +176,17 @@ class _CompactBoosting(CompactForest):
 
     def _within(self, task, max_bytes):
         """Grow as many splits as fit, in passes; return trees and scores."""
-        low, high, price, best = 0, self._most_splits, 0.0, None
-        n_splits = min(high - 1, 8 * max_bytes // _BITS_OF_A_SPLIT + 1)
-        for _ in range(_PASSES):
-            trees, scores, price = self._pass(task, n_splits, price)
+        low, high, best = 0, self._most_splits, None
+        guess = _Guess(min(high - 1, 8 * max_bytes // _BITS_OF_A_SPLIT + 1))
+        for n_before in range(_PASSES):
+            n_splits = guess.n_splits
+            trees, scores, price = self._pass(task, guess)
             size = self._coded_bytes(trees, task.width)
+            wanted = n_splits * self._share(trees, size, max_bytes)
+            if n_before == 0 and self._may_be_small and task.left(scores) <= _EASY:
+                small = self._small_trees(task, wanted, price, max_bytes)
+                if small:
+                    return small
             if size <= max_bytes:
                 low, best = n_splits, (trees, scores)
                 if size >= _FULL * max_bytes or (~trees.is_leaf).sum() < n_splits:
@@ -166,22 +195,63 @@ class _CompactBoosting(CompactForest):
                 high = n_splits
             if high <= low + 1:
                 break
-            fixed = self._fixed_bytes(trees)  # grows in steps, if at all
-            share = max(max_bytes - fixed, 1) / max(size - fixed, 1)
-            n_splits = int(np.clip(n_splits * share, low + 1, high - 1))
-        if best is None and n_splits > 1:
-            best = self._smallest(task, max_bytes)
-        if best is None:
-            self._refuse_budget(size)
+            guess = _Guess(int(np.clip(wanted, low + 1, high - 1)), price)
+        return best or self._fewer(task, guess, max_bytes)
+
+    def _share(self, trees, size, max_bytes):
+        """Return how many times the splits would fill the bytes."""
+        fixed = self._fixed_bytes(trees)  # grows in steps, if at all
+        return max(max_bytes - fixed, 1) / max(size - fixed, 1)
+
+    @property
+    def _may_be_small(self):
+        is_given = self.max_iter is not None or self.max_leaf_nodes is not None
+        return self._loss_name == "softmax" and not is_given
+
+    def _small_trees(self, task, wanted, price, max_bytes):
+        """Grow many small trees that fit; return them and their scores.
+
+        None where they leave too much of the loss: large trees learn rows by heart where there are
+        few rows for each split, small ones cannot, and so tell whether classes are easy indeed.
+        """
+        best = None
+        for _ in range(_PASSES - 1):
+            n_splits = max(1, int(_AHEAD * wanted))
+            trees, scores, price = self._pass(task, _Guess(n_splits, price, are_small=True))
+            if task.left(scores) > _EASY_FOR_SMALL:
+                return None
+            size = self._coded_bytes(trees, task.width)
+            if size > max_bytes:
+                return self._first_trees(task, trees, max_bytes)
+            best = trees, scores
+            if size >= _FULL * max_bytes or (~trees.is_leaf).sum() < n_splits:
+                break
+            wanted = n_splits * self._share(trees, size, max_bytes)
         return best
 
-    def _smallest(self, task, max_bytes):
-        """Return one split, which is the least there is."""
-        trees, scores, _ = self._pass(task, 1, 0.0)
-        size = self._coded_bytes(trees, task.width)
-        if size > max_bytes:
-            self._refuse_budget(size)
-        return trees, scores
+    def _first_trees(self, task, trees, max_bytes):
+        """Leave out the last trees, so that the others fit; return these and their scores."""
+        few, many = 0, len(trees.root)
+        while many > few + 1:
+            n = (few + many) // 2
+            size = self._coded_bytes(trees.first(n), task.width)
+            few, many = (n, many) if size <= max_bytes else (few, n)
+        if not few:
+            return None
+        trees = trees.first(few)
+        return trees, task.offset + trees.scores(task.X)
+
+    def _fewer(self, task, guess, max_bytes):
+        """Grow half of the splits, and again half of them, until they fit."""
+        n_splits = guess.n_splits
+        while True:
+            n_splits = max(1, n_splits // 2)
+            trees, scores, _ = self._pass(task, _Guess(n_splits, guess.price))
+            size = self._coded_bytes(trees, task.width)
+            if size <= max_bytes:
+                return trees, scores
+            if n_splits == 1:
+                self._refuse_budget(size)
 
     @property
     def _most_splits(self):
@@ -189,10 +259,9 @@ class _CompactBoosting(CompactForest):
         given = self.max_iter is not None and self.max_leaf_nodes is not None
         return 1 + self._n_splits if given else np.iinfo(np.int64).max
 
-    def _pass(self, task, n_splits, price):
-        """Grow trees of so many splits; return them, their scores, and the price of a byte."""
-        plan = self._plan(task, n_splits, price)
-        bins = self._binned(task.X, n_splits)
+    def _pass(self, task, guess):
+        """Grow trees; return them, their scores, and the price of a byte."""
+        plan, bins = self._plan(task, guess), self._binned(task.X, guess.n_splits)
 
         def rounds(trees):
             return progress(trees, type(self).__name__, verbose=self.verbose)
@@ -206,9 +275,9 @@ class _CompactBoosting(CompactForest):
             return binned(X, self.max_bins)
         return binned(X, int(2 ** np.clip(np.floor(np.log2(n_splits / 16)), 5, 7)))
 
-    def _plan(self, task, n_splits, price):
-        n_trees = self._n_trees(n_splits)
-        prices = price * (1 + task.width), self.feature_penalty
+    def _plan(self, task, guess):
+        n_trees = self._n_trees(guess)
+        prices = guess.price * (1 + task.width), self.feature_penalty
         if self.threshold_penalty != "auto":
             prices = self.threshold_penalty, self.feature_penalty
         rate, rows = self.learning_rate, self.min_samples_leaf
@@ -216,7 +285,7 @@ class _CompactBoosting(CompactForest):
             rate = self._rate(n_trees, len(task.X))
         if rows == "auto":
             rows = 5 if self._n_outputs > 1 else int(np.clip(len(task.X) // 20, 1, 20))
-        return Plan(n_splits, n_trees, rate, rows, self.l2_regularization, prices)
+        return Plan(guess.n_splits, n_trees, rate, rows, self.l2_regularization, prices)
 
     def _rate(self, n_trees, n_rows):
         """Return a learning rate: less with more trees, and where few rows would be overfitted."""
@@ -225,11 +294,14 @@ class _CompactBoosting(CompactForest):
         cautious = min(_HIGHEST_RATE, 3.0 * n_trees**-0.4, 0.01 * n_rows**0.5)
         return min(_HIGHEST_RATE, max(cautious, 3.0 / n_trees))
 
-    def _n_trees(self, n_splits):
+    def _n_trees(self, guess):
         if self.max_iter is not None:
             return self.max_iter
-        if self.max_leaf_nodes is not None:
-            return -(-n_splits // (self.max_leaf_nodes - 1))
+        n_splits, n_leaves = guess.n_splits, self.max_leaf_nodes
+        if n_leaves is None and guess.are_small:
+            n_leaves = self._n_outputs  # one for each class
+        if n_leaves is not None:
+            return -(-n_splits // (n_leaves - 1))
         wanted = (
             0.5 * n_splits**0.5 if self._n_outputs > 1 else n_splits / max(4, n_splits**0.5 / 8)
         )
@@ -248,10 +320,12 @@ class CompactBoostingClassifier(CompactForestClassifier, _CompactBoosting):
     max_bytes : int, default=None
         Bound of `n_model_bytes_`, which as many splits as possible use up.
     max_iter : int, default=None
-        Number of trees. None means what suits the number of splits: few
-        large ones with several classes, else many of about four splits.
+        Number of trees. None means what suits the number of splits: few large ones with several
+        classes, else many of about four splits.
     max_leaf_nodes : int, default=None
-        Leaves of a tree, at most. None means what `max_bytes` allows, or 31 without it.
+        Leaves of a tree, at most. None means what `max_bytes` allows, or 31 without it. Where trees
+        of any size would leave hardly anything of the loss of several classes, it means one for
+        each class.
     learning_rate : float or "auto", default="auto"
         Share of the Newton step that a leaf takes; "auto" takes less with more trees.
     max_bins : int or "auto", default="auto"

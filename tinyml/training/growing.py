@@ -115,16 +115,14 @@ def grown_tree(
     """
     rows, start, _ = bins
     parts = max_leaves, float(min_rows), ridge, tests, features, *map(float, prices), most_sums
-    return Grown(*_grow(rows, start, weight, slope, curvature, *parts))
+    return Grown(*_grow(rows, start, np.column_stack([weight, slope, curvature]), *parts))
 
 
 @njit(cache=True)
 def _grow(
     rows,
     start,
-    weight,
-    slope,
-    curvature,
+    addends,
     max_leaves,
     min_rows,
     ridge,
@@ -140,17 +138,15 @@ def _grow(
     begin, end = np.zeros(n_nodes, dtype=np.int64), np.zeros(n_nodes, dtype=np.int64)
     gain, worth = np.zeros(n_nodes), np.zeros(n_nodes)
     order, room = np.arange(len(rows)), np.empty(len(rows), dtype=np.int64)
-    n_slots = max(1, min(max_leaves, most_sums // (2 * start[-1] * slope.shape[1])))
-    sums = np.zeros((n_slots + 1, start[-1], slope.shape[1], 2))  # the last one is for a while
-    counts = np.zeros((n_slots + 1, start[-1]))
+    n_slots = max(1, min(max_leaves, most_sums // (start[-1] * addends.shape[1])))
+    sums = np.empty((n_slots + 1, start[-1], addends.shape[1]))  # the last one is for a while
     slot = np.full(n_nodes, n_slots, dtype=np.int64)  # of a leaf's histogram; the last: nowhere
     free, n_free = np.arange(n_slots), n_slots - 1
     slot[0] = free[n_free]
     end[0] = len(rows)
-    parts = rows, start, weight, slope, curvature
     prices = start, min_rows, ridge, tests, features, p_t, p_f
-    _fill(parts, order, sums[slot[0]], counts[slot[0]])
-    worth[0], gain[0], feature[0], bin_[0] = _best_split(sums[slot[0]], counts[slot[0]], *prices)
+    _fill(rows, start, addends, order, sums[slot[0]])
+    worth[0], gain[0], feature[0], bin_[0] = _best_split(sums[slot[0]], *prices)
     n, n_leaves = 1, 1
     while n_leaves < max_leaves:
         v = worth[:n].argmax()
@@ -171,12 +167,11 @@ def _grow(
                     n_free -= 1
                     slot[c] = free[n_free]
                 s = slot[c]
-                _fill(parts, order[begin[c] : end[c]], sums[s], counts[s])
+                _fill(rows, start, addends, order[begin[c] : end[c]], sums[s])
                 if whole < n_slots:
                     sums[whole] -= sums[s]
-                    counts[whole] -= counts[s]
             s = slot[c]
-            worth[c], gain[c], feature[c], bin_[c] = _best_split(sums[s], counts[s], *prices)
+            worth[c], gain[c], feature[c], bin_[c] = _best_split(sums[s], *prices)
             if worth[c] <= 0.0 and s < n_slots:
                 free[n_free], slot[c] = s, n_slots
                 n_free += 1
@@ -185,49 +180,43 @@ def _grow(
 
 
 @njit(cache=True)
-def _fill(parts, order, sums, counts):
-    """Sum slopes and curvatures of some rows by the bins of every feature."""
-    rows, start, weight, slope, curvature = parts
+def _fill(rows, start, addends, order, sums):
+    """Sum weights, slopes and curvatures of some rows by the bins of every feature."""
     sums[:] = 0.0
-    counts[:] = 0.0
     for i in order:
         for f in range(rows.shape[1]):
             b = start[f] + rows[i, f]
-            counts[b] += weight[i]
-            for k in range(slope.shape[1]):
-                sums[b, k, 0] += slope[i, k]
-                sums[b, k, 1] += curvature[i, k]
+            for k in range(addends.shape[1]):  # one run of memory, for wide registers
+                sums[b, k] += addends[i, k]
 
 
 @njit(cache=True)
-def _best_split(sums, counts, start, min_rows, ridge, tests, features, p_t, p_f):
+def _best_split(sums, start, min_rows, ridge, tests, features, p_t, p_f):
     """Return worth, gain, feature and bin of the best split; its worth is 0 if there is none."""
-    n_outputs = sums.shape[1]
-    whole, part = np.zeros((n_outputs, 2)), np.empty((n_outputs, 2))
-    n = counts[start[0] : start[1]].sum()
+    n_outputs = sums.shape[1] // 2
+    whole, part = np.zeros(sums.shape[1]), np.empty(sums.shape[1])
     for b in range(start[0], start[1]):
         whole += sums[b]
     before = 0.0
-    for k in range(n_outputs):
-        before += whole[k, 0] ** 2 / (whole[k, 1] + ridge)
+    for k in range(1, n_outputs + 1):
+        before += whole[k] ** 2 / (whole[k + n_outputs] + ridge)
     best, best_gain, best_feature, best_bin = 0.0, 0.0, 0, 0
-    none = _ROUNDING * n  # differences of sums are not quite zero where there is nothing
+    none = _ROUNDING * whole[0]  # differences of sums are not quite zero where there is nothing
     least = min_rows - none
     for f in range(len(start) - 1):
         part[:] = 0.0
-        n_part = 0.0
         for b in range(start[f], start[f + 1] - 1):
-            n_part += counts[b]
-            if n - n_part < least:
+            for k in range(len(part)):
+                part[k] += sums[b, k]
+            if whole[0] - part[0] < least:
                 break
-            gain = -before
-            for k in range(n_outputs):
-                part[k, 0] += sums[b, k, 0]
-                part[k, 1] += sums[b, k, 1]
-                gain += part[k, 0] ** 2 / (part[k, 1] + ridge)
-                gain += (whole[k, 0] - part[k, 0]) ** 2 / (whole[k, 1] - part[k, 1] + ridge)
-            if counts[b] <= none or n_part < least:
+            if sums[b, 0] <= none or part[0] < least:
                 continue
+            gain = -before
+            for k in range(1, n_outputs + 1):
+                c = k + n_outputs
+                gain += part[k] ** 2 / (part[c] + ridge)
+                gain += (whole[k] - part[k]) ** 2 / (whole[c] - part[c] + ridge)
             gain *= 0.5
             worth = gain - (0.0 if tests[b] else p_t) - (0.0 if features[f] else p_f)
             if worth > best:

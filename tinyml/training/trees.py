@@ -79,6 +79,11 @@ class Trees:
         kept = _reached(self.left, self.right, self.root, is_leaf)
         return self.restricted(kept, ~is_leaf, self.root)
 
+    def first(self, n_trees: int) -> Trees:
+        """Return the first trees."""
+        kept = self.tree < n_trees
+        return self.restricted(kept, ~self.is_leaf, self.root[:n_trees])
+
     def without_stumps(self):
         """Drop trees that are one leaf; return the others and the sum of what the dropped add."""
         alone = self.is_leaf[self.root]
