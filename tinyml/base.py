@@ -62,14 +62,23 @@ def allows_nan(model: Any) -> bool:
 
     What follows a step that fills gaps sees none.
     """
-    if isinstance(model, Pipeline):
-        steps = [s for _, s in model.steps if s is not None and s != "passthrough"]
-        filling = [k for k, step in enumerate(steps) if isinstance(step, SimpleImputer)]
-        return all(allows_nan(step) for step in steps[: min(filling, default=len(steps))])
-    if isinstance(model, ColumnTransformer):
-        steps = [s for _, s, _ in model.transformers if not isinstance(s, str)]
-        return all(allows_nan(step) for step in steps)
-    return bool(get_tags(model).input_tags.allow_nan)
+    steps = _parts(model)
+    if not isinstance(model, Pipeline):
+        return bool(get_tags(model).input_tags.allow_nan) or any(map(_fills_gaps, steps))
+    filling = [k for k, step in enumerate(steps) if _fills_gaps(step)]
+    return all(allows_nan(step) for step in steps[: min(filling, default=len(steps)) + 1])
+
+
+def _fills_gaps(model: Any) -> bool:
+    return isinstance(model, SimpleImputer) or any(map(_fills_gaps, _parts(model)))
+
+
+def _parts(model: Any) -> list[Any]:
+    """Return the estimators that a pipeline or a transformer of columns consists of."""
+    parts = getattr(model, "steps" if isinstance(model, Pipeline) else "transformers", ())
+    if not isinstance(model, Pipeline | ColumnTransformer):
+        return []
+    return [part[1] for part in parts if part[1] is not None and not isinstance(part[1], str)]
 
 
 def boosting_start(model: Any, n_features: int) -> np.ndarray:
