@@ -63,8 +63,9 @@ from tinyml.datasets import load
 
 MOST_ROWS = 3_000
 SEED = {"random_state": 0}
-DIGITS, MIXED, LETTERS = "optdigits", "magic_gamma", "letter"
+DIGITS, MIXED, LETTERS, USPS = "optdigits", "magic_gamma", "letter", "usps10"
 REGRESSION = ("ccpp", "elevators")
+WHOLE = (DIGITS, LETTERS, "covtype_15k")  # numbers, which are taken as they are
 
 
 def scaled(model):
@@ -98,19 +99,19 @@ MODELS = {  # an estimator, and the sets that suit it
     "Perceptron": (scaled(Perceptron(**SEED)), (DIGITS, MIXED)),
     "LinearDiscriminantAnalysis": (LinearDiscriminantAnalysis(), (DIGITS, MIXED, LETTERS)),
     "QuadraticDiscriminantAnalysis": (few(QuadraticDiscriminantAnalysis()), (DIGITS, MIXED)),
-    "SVC, rbf": (SVC(), (DIGITS, LETTERS)),
+    "SVC, rbf": (SVC(), (DIGITS, USPS, LETTERS)),
     "SVC, rbf, scaled": (scaled(SVC()), (MIXED, LETTERS)),
     "SVC, linear": (squeezed(SVC(kernel="linear")), (DIGITS, LETTERS)),
-    "SVC, poly": (squeezed(SVC(kernel="poly", degree=2)), (DIGITS, LETTERS)),
+    "SVC, poly": (squeezed(SVC(kernel="poly", degree=2)), (DIGITS, USPS, LETTERS)),
     "SVC, sigmoid": (scaled(SVC(kernel="sigmoid", gamma=0.005)), (DIGITS, LETTERS)),
-    "NuSVC": (squeezed(NuSVC(nu=0.05)), (DIGITS, LETTERS)),
+    "NuSVC": (squeezed(NuSVC(nu=0.05)), (DIGITS, USPS, LETTERS)),
     "OneClassSVM": (squeezed(OneClassSVM(nu=0.1, gamma=0.5)), (MIXED, LETTERS)),
     "GaussianNB": (GaussianNB(), (MIXED, LETTERS)),
-    "BernoulliNB": (squeezed(BernoulliNB(binarize=0.4)), (DIGITS, LETTERS)),
+    "BernoulliNB": (squeezed(BernoulliNB(binarize=0.4)), (DIGITS, USPS, LETTERS)),
     "MultinomialNB": (MultinomialNB(), (DIGITS, LETTERS)),
     "ComplementNB": (ComplementNB(), (DIGITS, LETTERS)),
-    "KNeighborsClassifier": (scaled(KNeighborsClassifier(3)), (DIGITS, MIXED)),
-    "NearestCentroid": (NearestCentroid(), (DIGITS, LETTERS)),
+    "KNeighborsClassifier": (scaled(KNeighborsClassifier(3)), (DIGITS, USPS, MIXED)),
+    "NearestCentroid": (NearestCentroid(), (DIGITS, USPS, LETTERS)),
     "MLPClassifier, relu": (scaled(MLPClassifier(24, **SEED)), (DIGITS, MIXED, LETTERS)),
     "MLPClassifier, tanh": (
         scaled(MLPClassifier(24, activation="tanh", **SEED)),
@@ -122,14 +123,14 @@ MODELS = {  # an estimator, and the sets that suit it
     ),
     "KMeans": (KMeans(10, n_init=1, **SEED), (DIGITS, LETTERS)),
     "MiniBatchKMeans": (MiniBatchKMeans(10, n_init=1, **SEED), (DIGITS, LETTERS)),
-    "GaussianMixture, full": (few(GaussianMixture(4, **SEED)), (DIGITS, LETTERS)),
+    "GaussianMixture, full": (few(GaussianMixture(4, **SEED)), (DIGITS, USPS, LETTERS)),
     "GaussianMixture, tied": (
         few(GaussianMixture(4, covariance_type="tied", **SEED)),
         (DIGITS, LETTERS),
     ),
     "GaussianMixture, diag": (
         few(GaussianMixture(4, covariance_type="diag", **SEED)),
-        (DIGITS, LETTERS),
+        (DIGITS, USPS, LETTERS),
     ),
     "GaussianMixture, spherical": (
         few(GaussianMixture(4, covariance_type="spherical", **SEED)),
@@ -137,7 +138,7 @@ MODELS = {  # an estimator, and the sets that suit it
     ),
     "BayesianGaussianMixture": (
         few(BayesianGaussianMixture(n_components=4, max_iter=500, **SEED)),
-        (DIGITS, LETTERS),
+        (DIGITS, USPS, LETTERS),
     ),
     "CalibratedClassifierCV, sigmoid": (
         scaled(CalibratedClassifierCV(SVM, cv=3)),
@@ -148,7 +149,7 @@ MODELS = {  # an estimator, and the sets that suit it
         (DIGITS, MIXED),
     ),
     "OneVsRestClassifier": (scaled(OneVsRestClassifier(SVM)), (DIGITS, LETTERS)),
-    "OneVsOneClassifier": (scaled(OneVsOneClassifier(SVM)), (DIGITS, "covtype_15k")),
+    "OneVsOneClassifier": (scaled(OneVsOneClassifier(SVM)), (DIGITS, "har_feat", "covtype_15k")),
     "VotingClassifier, hard": (scaled(VotingClassifier(MEMBERS[:2])), (DIGITS, MIXED)),
     "VotingClassifier, soft": (
         scaled(VotingClassifier(MEMBERS[:2], voting="soft")),
@@ -180,8 +181,8 @@ MODELS = {  # an estimator, and the sets that suit it
         (LETTERS, DIGITS),
     ),
     "SimpleImputer": (make_pipeline(SimpleImputer(), StandardScaler(), LOGISTIC), (DIGITS, MIXED)),
-    "PCA": (make_pipeline(StandardScaler(), PCA(8, **SEED), LOGISTIC), (DIGITS, LETTERS)),
-    "TruncatedSVD": (make_pipeline(TruncatedSVD(8, **SEED), LOGISTIC), (DIGITS, LETTERS)),
+    "PCA": (make_pipeline(StandardScaler(), PCA(8, **SEED), LOGISTIC), (DIGITS, USPS, LETTERS)),
+    "TruncatedSVD": (make_pipeline(TruncatedSVD(8, **SEED), LOGISTIC), (DIGITS, USPS, LETTERS)),
     "SelectKBest": (make_pipeline(SelectKBest(k=8), StandardScaler(), LOGISTIC), (DIGITS, LETTERS)),
     "RobustScaler": (make_pipeline(RobustScaler(), LOGISTIC), (MIXED, LETTERS)),
     "MaxAbsScaler": (make_pipeline(MaxAbsScaler(), LOGISTIC), (DIGITS, LETTERS)),
@@ -206,7 +207,7 @@ MODELS = {  # an estimator, and the sets that suit it
 
 def rows(name, label):
     """Return training and test rows, with holes where these are what a model is for."""
-    X, y, X_test, _ = load(name, as_float=name not in (DIGITS, LETTERS, "covtype_15k"))
+    X, y, X_test, _ = load(name, as_float=name not in WHOLE)
     chosen = np.random.default_rng(0).permutation(len(X))[:MOST_ROWS]
     X, y = X[chosen], y[chosen]
     if label.startswith("SimpleImputer"):

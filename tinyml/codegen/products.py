@@ -106,7 +106,8 @@ def _elementwise(
         x = _on_one_grid(x)
     if plain and np.unique(x.type.frac).size == 1 and _is_power_of_two(weight[0]):
         return _signed(x, np.sign(weight), bias, int(np.log2(abs(weight[0]))))
-    source, x = x, _limited(x, raw, lo, hi, fmt.input_bits)
+    bits = fmt.input_bits if x.type.dtype.itemsize == 1 else 16  # a sum is not worth rounding twice
+    source, x = x, _limited(x, raw, lo, hi, bits)
     raw = run_between(source, x, raw)
     unit, offset = weight * np.ldexp(1.0, -np.broadcast_to(x.type.frac, x.type.shape)), bias
     if not offset.any() and all(map(_is_power_of_two, unit)) and np.all(unit > 0):
