@@ -1,6 +1,8 @@
 """The table of instances is complete, so what a test says of it holds of all that is supported."""
 
+import runpy
 from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +13,8 @@ from sklearn.utils.validation import check_is_fitted
 import tinyml.codegen.compile
 import tinyml.estimators
 from tinyml.codegen.lower import OPTIONAL, labels, lower, lowered
+
+ROOT = Path(__file__).parent.parent
 
 
 def registration(step):
@@ -35,6 +39,11 @@ def test_every_registered_class_is_in_the_table():
 def test_every_estimator_of_ours_is_in_the_table():
     ours = set(tinyml.estimators.__all__)
     assert ours <= {type(step).__name__ for step in present()}
+
+
+def test_the_page_of_supported_models_is_what_the_script_writes():
+    script = runpy.run_path(str(ROOT / "scripts" / "supported_models.py"))
+    assert (ROOT / "docs" / "supported_models.md").read_text(encoding="utf-8") == script["table"]()
 
 
 @pytest.mark.parametrize("gap", [None, "passthrough"])

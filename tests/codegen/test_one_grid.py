@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 
 from tinyml.codegen.fixed import ctype_range
 from tinyml.codegen.fold import View
+from tinyml.codegen.narrowing import run_between
 from tinyml.codegen.one_grid import on_one_grid
 from tinyml.codegen.ops import Input
-from tinyml.codegen.products import run_between
 
 
 @st.composite

@@ -28,7 +28,6 @@ from tinyml.codegen.functions import (
     FunctionFormat,
     filled,
     function,
-    gathered,
     joined,
     nearest,
     normalized,
@@ -68,6 +67,14 @@ from tinyml.codegen.kernels import (
     scaled_distance,
     squared_distance,
 )
+from tinyml.codegen.narrowing import (
+    WIDEST,
+    gathered,
+    narrow_each,
+    narrow_parts,
+    narrow_together,
+    run_between,
+)
 from tinyml.codegen.one_grid import on_one_grid_of
 from tinyml.codegen.operands import (
     Value,
@@ -98,15 +105,7 @@ from tinyml.codegen.ops import Child as ChildOp
 from tinyml.codegen.ops import PairVotes as PairVotesOp
 from tinyml.codegen.ops import Winner as WinnerOp
 from tinyml.codegen.ops.scan import evaluate
-from tinyml.codegen.products import (
-    WIDEST,
-    AffineFormat,
-    affine,
-    narrow_each,
-    narrow_parts,
-    narrow_together,
-    run_between,
-)
+from tinyml.codegen.products import AffineFormat, affine
 from tinyml.codegen.sequences import Frame, Held, State, steps_before_end
 from tinyml.codegen.sequences import Scan as ScanNode
 from tinyml.codegen.votes import Ballot, votes

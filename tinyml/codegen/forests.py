@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from tinyml.codegen.fixed import IntArray, exact_frac, to_raw
 from tinyml.codegen.fold import View
 from tinyml.codegen.graph import Above, Floats, Forest, Tree
+from tinyml.codegen.narrowing import gathered
 from tinyml.codegen.ops import Above as AboveOp
-from tinyml.codegen.ops import Gather, IntTree, Op, Scale, TreeCode, TreeTable, TreeWalk
+from tinyml.codegen.ops import IntTree, Op, Scale, TreeCode, TreeTable, TreeWalk
 
 Intervals = tuple[tuple[int, int], ...]
 
@@ -97,9 +98,7 @@ def above(x: Op, node: Above, view: View, gaps: Gaps | None) -> Op:
     nowhere = Missing(None, np.zeros(len(column), dtype=bool))
     placed = _Placed(x, view, np.float64, gaps, nowhere)
     threshold, falls = placed.among_integers(node.thresholds, column)
-    if not np.array_equal(view.columns, np.arange(x.type.size)):
-        x = Gather(x, view.columns)
-    is_above = AboveOp(x, threshold)
+    is_above = AboveOp(gathered(x, view), threshold)
     if not falls.any():
         return is_above
     return Scale(is_above, np.where(falls, -1, 1), np.where(falls, 1, 0), 0)

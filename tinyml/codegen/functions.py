@@ -10,10 +10,10 @@ import numpy as np
 from tinyml.codegen.fixed import IntArray, frac_for, to_raw
 from tinyml.codegen.fold import View
 from tinyml.codegen.graph import Filled, Floats, Function, Nearest
+from tinyml.codegen.narrowing import WIDEST, gathered, narrow_together
 from tinyml.codegen.operands import Value
 from tinyml.codegen.ops import (
     Fill,
-    Gather,
     Input,
     Interpolate,
     Join,
@@ -23,7 +23,6 @@ from tinyml.codegen.ops import (
     Scale,
 )
 from tinyml.codegen.ops import Nearest as NearestOp
-from tinyml.codegen.products import WIDEST, narrow_together
 
 _INTERVALS = 64  # of a table, at most twice as many
 _SAMPLES = 2049  # at which it is seen where a function stops changing
@@ -91,13 +90,6 @@ def filled(x: Op, view: View, node: Filled) -> Op:
     left = 0 if whole else min(_MOST_LEFT, max(0, 15 - x.type.magnitude.bit_length()))
     values = to_raw(node.values, frac + left, -WIDEST, WIDEST)
     return Fill(x, codes, values, left)
-
-
-def gathered(x: Op, view: View) -> Op:
-    """Return the columns of x that a view chooses, whatever steps it has."""
-    if np.array_equal(view.columns, np.arange(x.type.size)):
-        return x
-    return Gather(x, view.columns)
 
 
 def joined(reads: Sequence[Value], views: Sequence[View]) -> Op:

@@ -10,12 +10,12 @@ import numpy as np
 from tinyml.codegen.fixed import IntArray, frac_for, grid, to_raw
 from tinyml.codegen.fold import View
 from tinyml.codegen.graph import AbsoluteDistance, Decay, Floats, ScaledDistance, SquaredDistance
+from tinyml.codegen.narrowing import run_between
 from tinyml.codegen.one_grid import on_one_grid
 from tinyml.codegen.ops import AbsoluteDistance as AbsoluteDistanceOp
 from tinyml.codegen.ops import Interpolate, Lookup, Narrow, Op
 from tinyml.codegen.ops import ScaledDistance as ScaledDistanceOp
 from tinyml.codegen.ops import SquaredDistance as SquaredDistanceOp
-from tinyml.codegen.products import run_between
 from tinyml.codegen.storage import EXP_TABLE_BYTES
 
 _MOST_LEFT = 14  # bits by which columns are brought to one size

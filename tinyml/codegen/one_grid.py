@@ -7,10 +7,9 @@ import numpy as np
 from tinyml.codegen.fixed import LARGEST_INPUT, IntArray, frac_for, to_raw
 from tinyml.codegen.fold import View
 from tinyml.codegen.graph import Floats
+from tinyml.codegen.narrowing import WIDEST, run_between
 from tinyml.codegen.ops import Gather, Narrow, Op, Scale
-from tinyml.codegen.products import run_between
 
-_WIDEST = 2**15 - 1
 _FINER = 8  # bits that an offset may add
 _ROOM = 2**30 - 1
 _COARSEST = -100
@@ -33,7 +32,7 @@ def _is_on_one_grid(x: Op, view: View, least: int) -> bool:
 
 
 def on_one_grid(
-    x: Op, raw: IntArray, view: View, least: int, limit: int = _WIDEST, most: int | None = None
+    x: Op, raw: IntArray, view: View, least: int, limit: int = WIDEST, most: int | None = None
 ) -> Op:
     """Return x behind the additions and shifts of `view`, on one grid and within ±limit.
 
@@ -68,7 +67,7 @@ def _seen_columns(x: Op, raw: IntArray, columns: IntArray) -> tuple[Op, IntArray
         raw = x.run(raw)
     if np.unique(x.type.frac).size > 1 and x.type.magnitude > LARGEST_INPUT:
         used = int(np.abs(raw).max(initial=0)).bit_length()
-        x = Narrow(x, max(0, used - _WIDEST.bit_length()), -_WIDEST, _WIDEST)
+        x = Narrow(x, max(0, used - WIDEST.bit_length()), -WIDEST, WIDEST)
         raw = x.run(raw)
     return x, raw
 

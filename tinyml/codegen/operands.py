@@ -7,8 +7,8 @@ import numpy as np
 from tinyml.codegen.fixed import IntArray, frac_for, rshift, to_raw
 from tinyml.codegen.fold import View
 from tinyml.codegen.graph import Floats
-from tinyml.codegen.ops import Gather, Narrow, Op, Scale
-from tinyml.codegen.products import WIDEST, narrow_together, run_between
+from tinyml.codegen.narrowing import WIDEST, gathered, narrow_together, run_between
+from tinyml.codegen.ops import Narrow, Op, Scale
 
 _SUMMAND = 2**14 - 1  # of two whose sum has 16 bits
 _FACTOR = 2**13 - 1  # by which 16 bits are multiplied
@@ -23,8 +23,7 @@ def operand(x: Op, raw: IntArray, view: View) -> Op:
     limits = view.limits()
     assert limits is not None, "folding puts what is limited unlike into a stage of its own"
     lo, hi = limits
-    if not np.array_equal(view.columns, np.arange(x.type.size)):
-        x, raw = Gather(x, view.columns), raw[:, view.columns]
+    x, raw = gathered(x, view), raw[:, view.columns]
     seen = x.type.to_float(raw)
     reach = float(np.abs(np.clip(a * seen + b, lo, hi)).max(initial=0))
     if np.any(a != 1) or np.any(b != 0):

@@ -15,21 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import LinAlgError, cholesky, inv
 
-from tinyml.codegen.fixed import LARGEST_INPUT, IntArray, frac_for, grid, rshift, to_raw
+from tinyml.codegen.elementwise import elementwise
+from tinyml.codegen.fixed import LARGEST_INPUT, IntArray, grid, rshift
 from tinyml.codegen.fold import View
 from tinyml.codegen.graph import Floats, relative_error
+from tinyml.codegen.narrowing import WIDEST, narrow_parts, raw_bound, run_between, within_32_bits
 from tinyml.codegen.ops import Gather, Join, MatVec, Narrow, Op, Scale
 
 _SUM_BITS = (16, 24, 32)
 _MOST_LEFT = 14  # of a column's shift
 _FINER = 4  # grids tried beyond the one that holds every weight
 _COARSER = 8  # grids given up for a narrower sum
-_SCALED_ENOUGH = 0.02  # error of each element behind factors of 8 bits
-WIDEST = 2**15 - 1
-"""The largest operand of a product of two variables, and the largest state."""
-
-_SCALES = ((8, 2**15 - 1), (16, 2**15 - 1), (8, 2**30), (16, 2**30))  # factors, and results
-_EXTRA = 2  # bits of a constant beyond those of what it is added to
 _KEPT_ENOUGH = 0.05  # error at which no other than the trained weights are tried
 _FAR = 4  # times its spread; beyond, a column is moved to zero
 _MOST_FEEDBACK = 1024  # columns; the factor costs their cube
@@ -68,7 +64,7 @@ def affine(
         Where given, ``weights * 2.0**grid`` are whole numbers, and these are what is stored.
     """
     if grid is None and np.all(np.count_nonzero(weights, axis=1) == 1):
-        return _elementwise(x, raw, view, weights, bias, fmt)
+        return elementwise(x, raw, view, weights, bias, fmt.input_bits)
     if isinstance(x, Join):
         x, raw = narrow_parts(x, raw, WIDEST)
     a, b, lo, hi = view.as_clipped_affine()
@@ -89,137 +85,6 @@ def affine(
             best = (error, candidate)
     assert best is not None, "a 32-bit sum holds any product on some grid"
     return best[1]
-
-
-def _elementwise(
-    x: Op, raw: IntArray, view: View, weights: Floats, bias: Floats, fmt: AffineFormat
-) -> Op:
-    """Return the ops of a matrix that has one weight in every row."""
-    row, entry = np.arange(len(weights)), np.abs(weights).argmax(axis=1)
-    view, weight = view.take(entry), weights[row, entry]
-    a, b, lo, hi = view.as_clipped_affine()
-    if not np.array_equal(view.columns, np.arange(x.type.size)):
-        x, raw = Gather(x, view.columns), raw[:, view.columns]
-    weight, bias = weight * a, weight * b + bias
-    plain = np.unique(np.abs(weight)).size == 1 and not np.isfinite([lo, hi]).any()
-    if isinstance(x, Join) and plain:
-        x = _on_one_grid(x)
-    if plain and np.unique(x.type.frac).size == 1 and _is_power_of_two(weight[0]):
-        return _signed(x, np.sign(weight), bias, int(np.log2(abs(weight[0]))))
-    bits = fmt.input_bits if x.type.dtype.itemsize == 1 else 16  # a sum is not worth rounding twice
-    source, x = x, _limited(x, raw, lo, hi, bits)
-    raw = run_between(source, x, raw)
-    unit, offset = weight * np.ldexp(1.0, -np.broadcast_to(x.type.frac, x.type.shape)), bias
-    if not offset.any() and all(map(_is_power_of_two, unit)) and np.all(unit > 0):
-        return _aligned(x, raw, unit)
-    wanted, is_fine = raw * unit + offset, fmt.input_bits == 16
-    for bits, limit in _SCALES[3 * is_fine :]:
-        op = _scale(x, unit, offset, bits, limit)
-        got = op.type.to_float(op.run(raw))
-        if relative_error(got, wanted, each=is_fine) <= _SCALED_ENOUGH:
-            break
-    return op
-
-
-def narrow_parts(x: Join, raw: IntArray, limit: int) -> tuple[Join, IntArray]:
-    """Narrow each of the parts to ±limit, so that columns are of one size in their own units."""
-    ends = np.cumsum([part.type.size for part in x.parts])
-    seen = np.split(raw, ends[:-1], axis=1)
-    narrow = [narrow_each(part, r, limit) for part, r in zip(x.parts, seen, strict=True)]
-    runs = zip(x.parts, narrow, seen, strict=True)
-    return Join(tuple(narrow)), np.hstack([run_between(*run) for run in runs])
-
-
-def narrow_each(x: Op, raw: IntArray, limit: int) -> Op:
-    """Narrow every element to ±limit on a grid of its own that its calibrated range fits."""
-    is_narrow = 8 * x.type.dtype.itemsize <= limit.bit_length() + 1
-    return x if is_narrow else Narrow(x, shifts_to(x, raw, limit), -limit, limit)
-
-
-def _on_one_grid(x: Join) -> Join:
-    """Bring all parts to the finest grid on which 31 bits hold them."""
-    types = [part.type for part in x.parts]
-    largest = max(float(np.ldexp(float(t.magnitude), -np.min(t.frac))) for t in types)
-    frac = min(max(int(np.max(t.frac)) for t in types), frac_for(largest, 2**30))
-    ends = -(2**30), 2**30
-    return Join(tuple(Narrow(part, part.type.frac - frac, *ends) for part in x.parts))
-
-
-def _aligned(x: Op, raw: IntArray, unit: Floats) -> Op:
-    """Return elements that stand for `unit` each, powers of two, on one grid of 16 bits."""
-    frac = frac_for(float(np.abs(raw * unit).max(initial=0)), 2**15 - 1)
-    shift = -np.log2(unit).astype(np.int64) - frac
-    return Narrow(x, np.maximum(shift, shift.max() - 14), -WIDEST, WIDEST)
-
-
-def _is_power_of_two(value: float) -> bool:
-    return bool(np.frexp(abs(value))[0] == 0.5)
-
-
-def _signed(x: Op, sign: Floats, bias: Floats, exponent: int) -> Op:
-    """Return ``± x · 2**exponent + bias`` on the finest grid on which 32 bits hold it."""
-    if np.all(sign > 0) and not exponent and not np.any(bias):
-        return x
-    own = x.type.scalar_frac
-    largest = np.ldexp(x.type.magnitude + 1.0, -own) + np.abs(np.ldexp(bias, -exponent)).max()
-    frac = min(own + _EXTRA, frac_for(float(largest), 2**30))
-    if own > frac:
-        x = Narrow(x, own - frac, -(2**30), 2**30)
-    factor = np.ldexp(sign, frac - x.type.scalar_frac).astype(np.int64)
-    offset = np.floor(np.ldexp(bias, frac - exponent) + 0.5).astype(np.int64)
-    return Scale(x, factor, offset, frac - exponent)
-
-
-def _scale(x: Op, unit: Floats, offset: Floats, bits: int, limit: int) -> Scale:
-    """Return x with a factor of so many bits and an offset for every element, within ±limit."""
-    ends = np.maximum(np.abs(x.type.lo), np.abs(x.type.hi))
-    largest = float((np.abs(unit) * ends + np.abs(offset)).max())
-    frac = min(grid(unit, bits), frac_for(largest, limit)) if unit.any() else 0
-    factors, offsets = (
-        np.floor(np.ldexp(part, frac) + 0.5).astype(np.int64) for part in (unit, offset)
-    )
-    return Scale(x, factors, offsets, frac)
-
-
-def shifts_to(x: Op, seen: IntArray, limit: int) -> IntArray:
-    """Return by how much each column has to be shifted to the right to fit ±limit."""
-    bits = np.array([int(r).bit_length() for r in np.abs(seen).max(axis=0, initial=1)])
-    return _within_32_bits(np.maximum(0, bits - limit.bit_length()), x, limit)
-
-
-def _within_32_bits(shift: IntArray, x: Op, limit: int) -> IntArray:
-    """Let shifts differ no more than 32 bits hold the product with a power of two."""
-    right = max(0, int(shift.max()))
-    widest = min(right + limit.bit_length(), x.type.magnitude.bit_length())
-    return np.asarray(np.maximum(shift, right + widest - 30))
-
-
-def _limited(x: Op, raw: IntArray, lo: Floats, hi: Floats, bits: int) -> Op:
-    """Clip to real bounds, and narrow every column to what its calibrated values need."""
-    limit = 2 ** (bits - 1) - 1
-    bounds = _raw_bound(x, lo, x.type.lo), _raw_bound(x, hi, x.type.hi)
-    seen = np.clip(raw, *bounds)
-    shift = shifts_to(x, seen, limit)
-    is_narrow = 8 * x.type.dtype.itemsize <= bits
-    if is_narrow and not np.isfinite([lo, hi]).any():
-        return x
-    ends = (np.clip(rshift(end, shift), -limit, limit) for end in bounds)
-    return Narrow(x, shift, *ends)
-
-
-def run_between(source: Op, target: Op, raw: IntArray) -> IntArray:
-    """Execute the ops that lead from `source` to `target`."""
-    if target is source:
-        return raw
-    return target.run(run_between(source, target.inputs[0], raw))
-
-
-def narrow_together(x: Op, limit: int, reach: float) -> Op:
-    """Narrow x to ±limit on one grid that reaches `reach`; nothing if it is narrow already."""
-    frac = min(x.type.scalar_frac, frac_for(reach, limit))
-    if frac == x.type.scalar_frac and x.type.magnitude <= limit:
-        return x
-    return Narrow(x, x.type.scalar_frac - frac, -limit, limit)
 
 
 def _scaled_grid(grid: Any, factor: Floats) -> Floats:
@@ -354,7 +219,7 @@ class _Product:
         """Express the clip to [`lo`, `hi`] in raw units of x."""
         clip = None
         if np.any(np.isfinite(lo) | np.isfinite(hi)):
-            clip = _raw_bound(x, lo, x.type.lo), _raw_bound(x, hi, x.type.hi)
+            clip = raw_bound(x, lo, x.type.lo), raw_bound(x, hi, x.type.hi)
         return cls(x, raw, weights, clip, bias, fmt)
 
     def __post_init__(self) -> None:
@@ -543,7 +408,7 @@ class _Product:
         """
         if len(self.raw) < 2:
             return None
-        shift = _within_32_bits(shift, self.x, self.limit)
+        shift = within_32_bits(shift, self.x, self.limit)
         if np.all(shift == shift[0]):
             return None
         try:
@@ -557,10 +422,3 @@ class _Product:
             return Narrow(self.x, shift, lo, top)
         ends = (np.clip(rshift(end, shift), lo, top) for end in self.clip)
         return Narrow(self.x, shift, *ends)
-
-
-def _raw_bound(x: Op, bound: Floats, otherwise: Any) -> IntArray:
-    """Return a real bound as a raw value of x, its own where the bound is infinite."""
-    finite = np.isfinite(bound)
-    raw = to_raw(np.where(finite, bound, 0.0), x.type.frac, x.type.lo, x.type.hi)
-    return np.asarray(np.where(finite, raw, otherwise))
