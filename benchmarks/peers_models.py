@@ -65,8 +65,8 @@ class ScaledTask(Task):
 # Ours --------------------------------------------------------------------------------------------
 
 
-def model_alone(task):
-    return ours(tinyml.compile(task.model, task.X), task.rows)
+def model_alone(task, bits="auto"):
+    return ours(tinyml.compile(task.model, task.X, bits=bits), task.rows)
 
 
 def whole_pipeline(task):
@@ -135,6 +135,7 @@ def programs(task) -> dict[str, Callable[[ScaledTask], Candidate]]:
     """Return who can write the model of a task, by name."""
     known: dict[str, Callable[[ScaledTask], Candidate]] = {
         "tinyml, model": model_alone,
+        "tinyml, model, 8 bits": lambda task: model_alone(task, 8),
         "tinyml, pipeline": whole_pipeline,
         "tinyml.port, from floats": ported,
     }
