@@ -19,6 +19,7 @@ from tinyml.codegen.ops import SquaredDistance as SquaredDistanceOp
 from tinyml.codegen.storage import EXP_TABLE_BYTES
 
 _MOST_LEFT = 14  # bits by which columns are brought to one size
+_MOST_NEAREST = 1000  # rows whose nearest points are looked at
 _ALIKE = 4  # bits by which columns of one grid may differ and have one shift
 
 
@@ -70,8 +71,13 @@ def _on_grid(points: Floats, frac: int, bits: int, given: int | None) -> tuple[I
 def squared_distance(
     x: Op, raw: IntArray, node: SquaredDistance, reach: float, fmt: DistanceFormat
 ) -> Op:
-    """Return the ops of ‖x - p_j‖²; differences of `reach` and more may saturate."""
+    """Return the ops of ‖x - p_j‖²; differences of `reach` and more may saturate.
+
+    So may, in bytes, all that are beyond the usual distance of the nearest point.
+    """
     points = node.points
+    if fmt.difference_bits == 8 and np.isinf(reach):
+        reach = _reach_of_nearest(node, x.type.to_float(raw))
     seen = float(np.abs(x.type.to_float(raw)).max(initial=0))
     farthest = float(np.abs(points).max())
     largest = 127 if fmt.difference_bits == 8 else isqrt((2**31 - 1) // points.shape[1]) - 1
@@ -79,6 +85,16 @@ def squared_distance(
     x = _narrow_for_distance(x, min(seen, farthest + reach), wanted, largest, fmt)
     rounded, scale = _on_grid(points, x.type.scalar_frac, fmt.point_bits, node.grid)
     return SquaredDistanceOp(x, rounded, scale, largest)
+
+
+def _reach_of_nearest(node: SquaredDistance, seen: Floats) -> float:
+    """Return twice the usual distance of the nearest point.
+
+    A single point is that of one class; most rows may be of others.
+    """
+    nearest = np.sqrt(node.evaluate(seen[:: 1 + len(seen) // _MOST_NEAREST]).min(axis=1))
+    reach = 2.0 * float(np.quantile(nearest, 0.95 if len(node.points) > 1 else 0.25))
+    return reach if reach > 0 else np.inf
 
 
 @dataclass(frozen=True)
