@@ -9,12 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from instances import data, fitted
+from scipy.sparse import csr_matrix
+from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.gaussian_process import GaussianProcessClassifier
 from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.naive_bayes import GaussianNB
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.neural_network import BernoulliRBM
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import OrdinalEncoder, StandardScaler
+from sklearn.svm import SVC, SVR
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 import tinyml
@@ -75,6 +80,33 @@ def test_unsupported_is_named_with_what_is_most_like_it(iris):
     inside = make_pipeline(BernoulliRBM(4), LogisticRegression()).fit(*iris)
     with pytest.raises(TypeError, match="BernoulliRBM cannot be compiled"):
         tinyml.compile(inside, iris[0])
+
+
+def test_models_that_tell_nothing_apart(iris):
+    X, y = iris
+    constant = SVR().fit(X, np.full(len(X), 3.0))
+    np.testing.assert_allclose(tinyml.compile(constant, X).predict(X), 3.0, atol=0.01)
+    single = GaussianNB().fit(X[:50], y[:50])
+    assert set(tinyml.compile(single, X).predict(X)) == {y[0]}
+    codes = np.zeros((9, 1))
+    ordinal = make_pipeline(OrdinalEncoder(), LinearRegression()).fit(codes, np.arange(9))
+    np.testing.assert_allclose(tinyml.compile(ordinal, codes).predict(codes), 4.0, atol=0.02)
+
+
+def test_kernels_of_others(iris):
+    X, y = iris
+    own = SVC(kernel=lambda a, b: a @ b.T).fit(X, y)
+    for model, rows in ((own, X), (SVC(kernel="precomputed").fit(X @ X.T, y), X @ X.T)):
+        with pytest.raises(TypeError, match="the kernel must be 'linear'") as error:
+            tinyml.compile(model, rows)
+        one_sentence(error)
+
+
+@pytest.mark.parametrize("model", [SVC(), KNeighborsClassifier(3)])
+def test_fitted_on_sparse_rows(iris, model):
+    X, y = iris
+    program = tinyml.compile(clone(model).fit(csr_matrix(X), y), X, bits=16)
+    np.testing.assert_array_equal(program.predict(X), clone(model).fit(X, y).predict(X))
 
 
 def test_a_transformer_at_the_end(iris):

@@ -46,6 +46,8 @@ def _(model: GaussianNB, g: Graph, x: Node) -> Node:
     """score_k = log prior_k - Σ_j log(2π var_kj) / 2 - Σ_j (x_j - mean_kj)² / (2 var_kj)."""
     g.link = "softmax"
     tells = np.ptp(model.theta_, axis=0) + np.ptp(model.var_, axis=0) > 0
+    if not tells.any():  # one class, or classes that are alike
+        return Affine(x, np.zeros((len(model.theta_), x.size)), np.log(model.class_prior_))
     mean, variance = model.theta_[:, tells], model.var_[:, tells]
     bias = np.log(model.class_prior_) - 0.5 * np.log(2 * np.pi * variance).sum(axis=1)
     scores: Node = ScaledDistance(x[tells], mean, np.sqrt(0.5 / variance)) * -1.0 + bias

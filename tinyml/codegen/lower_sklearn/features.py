@@ -157,6 +157,8 @@ def counted(x: Node, thresholds: list[Floats], weights: list[Floats], start: Flo
     start : ndarray of shape (n_outputs,)
     """
     columns = np.repeat(np.arange(len(thresholds)), [len(t) for t in thresholds])
+    if not len(columns):  # nothing to tell apart
+        return Affine(x, np.zeros((len(start), x.size)), start)
     matrix = np.zeros((len(start), len(columns)))
     row = column = 0
     for w in weights:

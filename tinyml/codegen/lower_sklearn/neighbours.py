@@ -9,6 +9,7 @@ from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 
 from tinyml.codegen.graph import Graph, Nearest, Node, SquaredDistance
 from tinyml.codegen.lower import lower
+from tinyml.codegen.lower_sklearn.vectors import dense
 
 
 @lower.register
@@ -42,5 +43,4 @@ def _distances(model: Any, x: Node) -> Node:
             f"{type(model).__name__} with the metric {model.effective_metric_!r} cannot be "
             "compiled; the metric must be 'euclidean'."
         )
-    points = model._fit_X
-    return SquaredDistance(x, np.asarray(points, dtype=np.float64))
+    return SquaredDistance(x, dense(model._fit_X))
