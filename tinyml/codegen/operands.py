@@ -44,7 +44,8 @@ def wide_sum(a: Op, b: Op) -> tuple[Op, Op]:
     frac = max(a.type.scalar_frac, b.type.scalar_frac)
     while sum(np.ldexp(x.type.magnitude + 1.0, frac - x.type.scalar_frac) for x in (a, b)) >= 2**31:
         frac -= 1
-    return tuple(narrowed(x, frac, -(2**31), 2**31 - 1) for x in (a, b))  # type: ignore[return-value]
+    ends = -(2**31), 2**31 - 1
+    return narrowed(a, frac, *ends), narrowed(b, frac, *ends)
 
 
 def as_seen(x: Op, raw: IntArray, view: View) -> Op:
