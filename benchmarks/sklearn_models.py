@@ -65,6 +65,7 @@ MOST_ROWS = 3_000
 SEED = {"random_state": 0}
 DIGITS, MIXED, LETTERS, USPS = "optdigits", "magic_gamma", "letter", "usps10"
 REGRESSION = ("ccpp", "elevators")
+SMOOTH = ("ccpp", "abalone", "california", "air_quality_no2")
 WHOLE = (DIGITS, LETTERS, "covtype_15k")  # numbers, which are taken as they are
 
 
@@ -160,7 +161,10 @@ MODELS = {  # an estimator, and the sets that suit it
         make_pipeline(make_union(StandardScaler(), PCA(4, **SEED)), LOGISTIC),
         (DIGITS, LETTERS),
     ),
-    "PolynomialFeatures": (few(make_pipeline(PolynomialFeatures(2), LOGISTIC)), (MIXED, LETTERS)),
+    "PolynomialFeatures": (
+        few(make_pipeline(PolynomialFeatures(2), LOGISTIC)),
+        (MIXED, LETTERS, USPS, "har_feat"),
+    ),
     "KBinsDiscretizer, one-hot": (
         make_pipeline(KBinsDiscretizer(encode="onehot-dense", **BINS), LOGISTIC),
         (MIXED, LETTERS),
@@ -188,9 +192,9 @@ MODELS = {  # an estimator, and the sets that suit it
     "MaxAbsScaler": (make_pipeline(MaxAbsScaler(), LOGISTIC), (DIGITS, LETTERS)),
     "LinearRegression": (LinearRegression(), REGRESSION),
     "LinearSVR": (scaled(LinearSVR(C=10, **SEED)), REGRESSION),
-    "SVR": (scaled(SVR(C=10)), ("ccpp", "abalone")),
-    "NuSVR": (scaled(NuSVR(C=10)), ("ccpp", "abalone")),
-    "KNeighborsRegressor": (scaled(KNeighborsRegressor()), ("ccpp", "abalone")),
+    "SVR": (scaled(SVR(C=10)), SMOOTH),
+    "NuSVR": (scaled(NuSVR(C=10)), SMOOTH),
+    "KNeighborsRegressor": (scaled(KNeighborsRegressor()), SMOOTH),
     "MLPRegressor": (
         scaled(MLPRegressor(hidden_layer_sizes=24, max_iter=500, **SEED)),
         ("california", "abalone"),

@@ -6,12 +6,14 @@ import warnings
 import numpy as np
 import pytest
 from instances import CLASSIFIERS, INSTANCES, compiled, data, fitted
-from sklearn.datasets import load_digits
-from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.datasets import load_digits, make_friedman1
+from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
+from sklearn.metrics import r2_score
 from sklearn.model_selection import train_test_split
+from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
-from sklearn.svm import LinearSVC
+from sklearn.preprocessing import PolynomialFeatures, StandardScaler
+from sklearn.svm import SVR, LinearSVC
 from sklearn.tree import DecisionTreeClassifier
 
 import tinyml
@@ -150,6 +152,37 @@ def test_a_column_that_hardly_varies_does_not_spoil_the_rest(bits, row):
     program = tinyml.compile(model, X, bits=bits)
     others = np.arange(len(X)) != row
     assert np.mean(program.predict(X)[others] == model.predict(X)[others]) > 0.97
+
+
+@pytest.mark.parametrize("model", [SVR(C=10), make_pipeline(PolynomialFeatures(2), Ridge())])
+def test_bytes_are_read_with_wider_numbers_where_accuracy_needs_it(model):
+    X, y = make_friedman1(1200, n_features=5, random_state=0)
+    model = make_pipeline(StandardScaler(), model).fit(X[:800], y[:800])
+    program = tinyml.compile(model, X[:800], bits=8)
+    assert r2_score(model.predict(X[800:]), program.predict(X[800:])) > 0.985
+    assert program.table_bytes < 0.75 * tinyml.compile(model, X[:800], bits=16).table_bytes
+
+
+def test_an_input_that_lies_far_from_zero_is_read_with_16_bits():
+    X, y = make_friedman1(600, n_features=5, random_state=0)
+    X += 30 * X.std(axis=0)
+    model = make_pipeline(StandardScaler(), KNeighborsRegressor()).fit(X, y)
+    program = tinyml.compile(model, X, bits=8)
+    assert program.input.ctype == "int16_t"
+    assert program.agreement.relative_error < 0.05
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_points_far_away_do_not_set_the_grid_of_the_others(bits):
+    """A few rows lie beyond a hundred times the spread of the rest, on one side."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(1000, 3))
+    y = (X[:, 0] > X[:, 1]).astype(int)
+    X[::250] += 200
+    model = KNeighborsClassifier(1).fit(X[:500], y[:500])
+    program = tinyml.compile(model, X[:500], bits=bits)
+    near = X[500:][np.abs(X[500:]).max(axis=1) < 10]
+    assert np.mean(program.predict(near) == model.predict(near)) > (0.96 if bits == 8 else 0.99)
 
 
 def test_columns_of_unlike_units():

@@ -193,11 +193,12 @@ class Builder:
         scaled = _scaled(last, np.ldexp(1.0, self._exponents))
         self.stages = [*self.stages[:-1], replace(self.stages[-1], node=scaled)]
 
-    def top_levels(self, bits: int) -> tuple[int, ...]:
-        """Return the highest rung of the input, of at most `bits` bits, and of every stage."""
-        widths = [width for width in self._input_ladder if width <= max(bits, 16)]
+    def top_levels(self, input_bits: int, table_bits: int) -> tuple[int, ...]:
+        """Return the highest rungs of the input and of every stage that are within these widths."""
+        widths = [width for width in self._input_ladder if width <= input_bits]
         top = 0 if self.input_range.is_whole else len(widths) - 1
-        return (top, *(len(self._ladder(stage)) - 1 for stage in self.stages))
+        rungs = ([_table_bits(fmt) <= table_bits for fmt in self._ladder(s)] for s in self.stages)
+        return (top, *(sum(within) - 1 for within in rungs))
 
     @cached_property
     def alike(self) -> list[list[int]]:
@@ -489,9 +490,13 @@ class Builder:
 
     def _forest(self, x: Op, raw: IntArray, stage: Stage, node: Forest, fmt: ForestFormat) -> Op:
         if not isinstance(x, Input):
-            x, raw = _for_trees(x, raw, fmt.bits)
+            x, raw = _for_trees(x, raw, fmt.table_bits)
         seen, ballot = self.values[node.x], self._ballot
-        frac, node = (sum_frac(node, fmt.bits), node) if ballot is None else votes(ballot, fmt.bits)
+        frac, node = (
+            (sum_frac(node, fmt.table_bits), node)
+            if ballot is None
+            else votes(ballot, fmt.table_bits)
+        )
         gaps = self._gaps(x, raw, node.x, node.precision, stage.views[0])
         missing = Missing(getattr(x, "missing", None), np.any(np.isnan(seen), axis=0))
         if missing.code is None and missing.columns.any():
@@ -581,3 +586,8 @@ def chosen(reads: Sequence[Value], stage: Stage, node: Chosen, fmt: AffineFormat
     assert isinstance(product, MatVec)
     parts = product.x, product.weights, product.bias, product.frac
     return ChosenMatVec(*parts, index, n_choices)
+
+
+def _table_bits(fmt: Any) -> int:
+    """Return the width of what a stage stores; 0 where nothing is stored."""
+    return int(getattr(fmt, "table_bits", 0))

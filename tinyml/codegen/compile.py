@@ -27,12 +27,25 @@ from tinyml.codegen.sequences import Scan
 
 _MOST_ROWS = 10_000
 _LARGEST_TABLE, _LARGEST_TABLES = 32_767, 60_000  # what the addresses of an AVR reach
-_LOSS_ALLOWED = 0.003  # share of held rows that may be decided otherwise than in float
-_ERROR_ALLOWED = 0.01  # of scores, relative to their spread
 _REACH = 10.0  # times the median distance of scores from their median
 _TELLING_ROWS = 20  # held; fewer say nothing of how well a program agrees
 _POOR = 0.1  # of the rows, or error of a regressor: worth a warning
-_FEW_ROWS = round(1 / _LOSS_ALLOWED)  # held; of fewer a single one would decide, so all are judged
+_FEW_ROWS = 333  # held; of fewer a single one would decide, so all are judged
+
+
+class _Tolerance(NamedTuple):
+    """What integers may lose: decisions, and the error of scores relative to their spread.
+
+    Rows that a model was fitted on lie farther from its boundaries than others do. That is why few
+    decisions alone do not satisfy "auto".
+    """
+
+    decisions: float  # share of held rows
+    scores: float  # of a classifier
+    targets: float  # of a regressor
+
+
+_TOLERANCES = {"auto": _Tolerance(0.003, 0.025, 0.01), 8: _Tolerance(0.012, np.inf, 0.04)}
 
 
 def compile(
@@ -57,8 +70,9 @@ def compile(
         have the shape (n_samples, n_steps, n_channels). Trees take NaN for missing in the features
         in which these rows have some, and for the lowest value elsewhere.
     bits : {"auto", 8, 16}
-        Width of weights and activations, at most. ``"auto"`` starts at 8 and widens what costs
-        agreement with the float model.
+        Width of what is stored, at most. With 8, everything is computed with 8 bits as well, but
+        for what would change more than some 1 % of the decisions. ``"auto"`` starts at 8 and widens
+        whatever costs agreement with the float model.
     board : str or Board, optional
         A board whose flash the tables must fit. It never changes a number.
     input_range : (low, high), optional
@@ -210,8 +224,8 @@ def _check_board(program: Program, board: Any) -> None:
 class _Trial(NamedTuple):
     """A program, the levels it was built with, what it loses and how far its scores are off.
 
-    The loss says when a program is good enough; the error, which changes smoothly, what to try
-    next.
+    The loss, which may be 1, says when a program is good enough; the error, which changes smoothly,
+    what to try next.
     """
 
     levels: tuple[int, ...]
@@ -256,51 +270,57 @@ class _Compiler:
         self.builder = Builder(graph, X[~is_held], self.input_range, votes, layout)
 
     def compile(self, bits: int | str) -> Program:
-        highest = self.builder.top_levels(16 if bits == 16 else 32)
-        lowest = (0,) * len(highest)
-        if bits == "auto":
-            found = self._search(self._trial(lowest), self._trial(highest))
-        else:
-            found = self._trial(lowest if bits == 8 else highest)
-        _say_if_poor(found.program)
+        highest = self.builder.top_levels(32 if bits == "auto" else 16, 8 if bits == 8 else 16)
+        program = self._program(highest) if bits == 16 else self._search(bits, highest)
+        _say_if_poor(program)
+        return program
+
+    def _search(self, bits: int | str, highest: tuple[int, ...]) -> Program:
+        """Promote what buys most accuracy per byte, a rung or two at a time, until it is enough."""
+        self.tolerance = _TOLERANCES[bits]
+        lowest = found = self._trial((0,) * len(highest))
+        if found.loss <= 1:
+            return found.program
+        enough = max(1.0, self._trial(highest).loss + 1 / 3)
+        while found.loss > enough and found.levels != highest:
+            promoted = _promoted(found.levels, highest, self.builder.alike)
+            trials = [self._trial(levels) for levels in promoted]
+            if bits == 8:
+                trials = [trial for trial in trials if not self._beyond_budget(lowest, trial)]
+            if not trials:
+                break
+            found = max(trials, key=lambda trial: _worth(found, trial))
+        self._say_if_beyond_budget(lowest, found)
         return found.program
 
-    def _search(self, lowest: _Trial, highest: _Trial) -> _Trial:
-        """Promote what buys most accuracy per byte, a rung or two at a time, until it is enough."""
-        found = lowest
-        allowed = _ERROR_ALLOWED if self.classes is None else _LOSS_ALLOWED
-        enough = max(allowed, highest.loss + allowed / 3)
-        while found.loss > enough and found.levels != highest.levels:
-            promoted = _promoted(found.levels, highest.levels, self.builder.alike)
-            trials = [self._trial(levels) for levels in promoted]
-            found = max(trials, key=lambda trial: _worth(found, trial))
-        self._say_if_beyond_budget(lowest.program.table_bytes, found.program.table_bytes)
-        return found
+    def _beyond_budget(self, lowest: _Trial, found: _Trial) -> int:
+        """Return by how many bytes widening took the estimator beyond its own `max_bytes`."""
+        allowed = getattr(self.final, "max_bytes", None)
+        after = found.program.table_bytes
+        added = after - lowest.program.table_bytes
+        if allowed is None or added <= 0:
+            return 0
+        return int(max(0, min(self.final.n_model_bytes_ + added, after) - allowed))
 
-    def _say_if_beyond_budget(self, before: int, after: int) -> None:
-        """Warn if widening took the estimator beyond its own `max_bytes`."""
-        allowed, added = getattr(self.final, "max_bytes", None), after - before
-        if allowed is None:
-            return
-        beyond = min(self.final.n_model_bytes_ + added, after) - allowed
-        if added > 0 and beyond > 0:
+    def _say_if_beyond_budget(self, lowest: _Trial, found: _Trial) -> None:
+        beyond = self._beyond_budget(lowest, found)
+        if beyond:
+            added = found.program.table_bytes - lowest.program.table_bytes
             warnings.warn(
-                f"bits='auto' took the constants {beyond} bytes beyond the {allowed} that "
-                f"'max_bytes' of {type(self.final).__name__} allows; bits=8 takes {added} less.",
+                f"bits='auto' took the constants {beyond} bytes beyond the "
+                f"{self.final.max_bytes} that 'max_bytes' of {type(self.final).__name__} allows; "
+                f"bits=8 takes {added} less.",
                 stacklevel=5,
             )
 
     def _trial(self, levels: tuple[int, ...]) -> _Trial:
-        """Judge a program by the share of rows decided otherwise, a regressor by its error.
-
-        Rows that a model was fitted on lie farther from its boundaries than others do, so the error
-        of the scores counts as well: 2.5 % of it as much as the share that is allowed.
-        """
-        program = self._program(levels)
+        """Build and judge a program."""
+        program, allowed = self._program(levels), self.tolerance
         a = self._agreement(program, self.judged)
         if a.n_same is None:
-            return _Trial(levels, program, a.relative_error, a.relative_error)
-        otherwise, feared = 1 - a.n_same / a.n_rows, _LOSS_ALLOWED / 0.025 * a.relative_error
+            return _Trial(levels, program, a.relative_error / allowed.targets, a.relative_error)
+        otherwise = (1 - a.n_same / a.n_rows) / allowed.decisions
+        feared = a.relative_error / allowed.scores
         loss = max(otherwise, feared) + 0.01 * min(otherwise, feared)
         return _Trial(levels, program, loss, a.relative_error)
 

@@ -41,6 +41,7 @@ from tinyml.codegen.graph import (
 from tinyml.codegen.sequences import Frame, Held, Scan
 
 _CLIPS = ("min", "max")
+_FEW = 0.01  # share of many points that may lie off their middle
 _MUCH = 0.7  # of the largest number, which is half a bit
 _NOTHING = {"add": 0.0, "sub": 0.0, "mul": 1.0, "div": 1.0, "min": np.inf, "max": -np.inf}
 _SETTLED = (BelowLargest, Decay, Function, Nearest, Normalized, PairVotes, Winner)
@@ -314,7 +315,9 @@ class _Folding:
 
     def _distance(self, node: SquaredDistance) -> _Seen:
         """Move the origin into the middle of the points, if a stage before takes that up."""
-        middle = (node.points.max(axis=0) + node.points.min(axis=0)) / 2
+        lowest = np.quantile(node.points, _FEW, axis=0, method="lower")
+        highest = np.quantile(node.points, 1 - _FEW, axis=0, method="higher")
+        middle = (lowest + highest) / 2
         if np.abs(node.points - middle).max() > _MUCH * np.abs(node.points).max():
             middle = np.zeros_like(middle)  # an offset of each column would cost more than it gains
         if node.grid is not None:

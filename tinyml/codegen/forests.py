@@ -22,7 +22,7 @@ Intervals = tuple[tuple[int, int], ...]
 class ForestFormat:
     """Width of what trees compare, of votes and of a regressor's leaves."""
 
-    bits: int
+    table_bits: int
 
 
 class Gaps:

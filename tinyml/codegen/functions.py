@@ -34,7 +34,7 @@ _MOST_LEFT = 8  # bits by which whole numbers are refined for the values that fi
 class FunctionFormat:
     """Width of the stored values, between which is interpolated."""
 
-    bits: int
+    table_bits: int
 
 
 def function(x: Op, raw: IntArray, node: Function, fmt: FunctionFormat) -> Op:
@@ -47,7 +47,7 @@ def function(x: Op, raw: IntArray, node: Function, fmt: FunctionFormat) -> Op:
     shift = max(0, (last - first).bit_length() - _INTERVALS.bit_length())
     knots = first + np.arange(max(2, ((last - first) >> shift) + 2)) * 2**shift
     wanted = node.function(np.ldexp(knots.astype(np.float64), -frac))
-    limit = 2 ** (fmt.bits - 1) - 1
+    limit = 2 ** (fmt.table_bits - 1) - 1
     y_frac = frac_for(float(np.abs(wanted).max()), limit)
     limited = Narrow(x, 0, first, last)
     from_zero = limited if first == 0 else Scale(limited, 1, -first, frac)
@@ -66,7 +66,7 @@ def _where_it_changes(
     """Leave out the ends at which the rounded function is what it is at the very end."""
     x = np.linspace(lo, hi, _SAMPLES)
     y = node.function(x)
-    unit = float(np.abs(y).max()) / 2**fmt.bits
+    unit = float(np.abs(y).max()) / 2**fmt.table_bits
     changes = [np.flatnonzero(np.abs(y - end) > unit) for end in (y[0], y[-1])]
     if not changes[0].size or not changes[1].size:
         return lo, hi

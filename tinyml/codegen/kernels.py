@@ -12,6 +12,7 @@ from tinyml.codegen.fold import View
 from tinyml.codegen.graph import AbsoluteDistance, Decay, Floats, ScaledDistance, SquaredDistance
 from tinyml.codegen.narrowing import run_between
 from tinyml.codegen.one_grid import on_one_grid
+from tinyml.codegen.operands import narrowed
 from tinyml.codegen.ops import AbsoluteDistance as AbsoluteDistanceOp
 from tinyml.codegen.ops import Interpolate, Lookup, Narrow, Op
 from tinyml.codegen.ops import ScaledDistance as ScaledDistanceOp
@@ -20,6 +21,7 @@ from tinyml.codegen.storage import EXP_TABLE_BYTES
 
 _MOST_LEFT = 14  # bits by which columns are brought to one size
 _MOST_NEAREST = 1000  # rows whose nearest points are looked at
+_FINER = 4  # bits of grids on which what lies far away saturates
 _ALIKE = 4  # bits by which columns of one grid may differ and have one shift
 
 
@@ -28,7 +30,7 @@ class DistanceFormat:
     """Widths of the vector, of the stored points and of their difference."""
 
     vector_bits: int
-    point_bits: int
+    table_bits: int
     difference_bits: int
 
 
@@ -37,14 +39,14 @@ class AbsoluteFormat:
     """Widths of the vector and of the stored points."""
 
     vector_bits: int
-    point_bits: int
+    table_bits: int
 
 
 @dataclass(frozen=True)
 class DecayFormat:
     """Width of the stored values of exp(-rate · d), and whether what is between is interpolated."""
 
-    bits: int
+    table_bits: int
     interpolate: bool
 
 
@@ -55,15 +57,20 @@ def absolute_distance(
     points, limit = node.points, 2 ** (fmt.vector_bits - 1) - 1
     farthest, room = float(np.abs(points).max()), (2**31 - 1) // (2 * points.shape[1])
     most = frac_for(farthest, room) if farthest > 0 else None
-    own = grid(points, fmt.point_bits) if node.grid is None else node.grid
+    own = grid(points, fmt.table_bits) if node.grid is None else node.grid
     x = on_one_grid(x, raw, view, own, min(limit, room), most)
-    rounded, scale = _on_grid(points, x.type.scalar_frac, fmt.point_bits, node.grid)
+    rounded, scale = _on_grid(points, x.type.scalar_frac, fmt.table_bits, node.grid)
     return AbsoluteDistanceOp(x, rounded, scale)
 
 
-def _on_grid(points: Floats, frac: int, bits: int, given: int | None) -> tuple[IntArray, int]:
-    """Round points to a grid not finer than `frac`; return them and the shift between the two."""
-    point_frac = min(frac, grid(points, bits) if given is None else given)
+def _on_grid(
+    points: Floats, frac: int, bits: int, given: int | None, finer: int = 0
+) -> tuple[IntArray, int]:
+    """Round points to a grid not finer than `frac`; return them and the shift between the two.
+
+    On a grid that is `finer` than the one that holds all of them the farthest saturate.
+    """
+    point_frac = min(frac, grid(points, bits) + finer if given is None else given)
     limit = 2 ** (bits - 1) - 1
     return to_raw(points, point_frac, -limit, limit), frac - point_frac
 
@@ -71,29 +78,55 @@ def _on_grid(points: Floats, frac: int, bits: int, given: int | None) -> tuple[I
 def squared_distance(
     x: Op, raw: IntArray, node: SquaredDistance, reach: float, fmt: DistanceFormat
 ) -> Op:
-    """Return the ops of ‖x - p_j‖²; differences of `reach` and more may saturate.
+    """Return the op of ‖x - p_j‖²; differences of `reach` and more may saturate.
 
-    So may, in bytes, all that are beyond the usual distance of the nearest point.
+    Where nothing decays the nearest points decide, and what lies far away may saturate.
     """
+    if np.isfinite(reach):
+        return _squared_distance(x, raw, node, reach, fmt)
+    seen = x.type.to_float(raw[:: 1 + len(raw) // _MOST_NEAREST])
+    wanted = node.evaluate(seen)
+    if fmt.difference_bits == 8:
+        reach = _reach_of_nearest(wanted)
+    best = _squared_distance(x, raw, node, reach, fmt)
+    if node.grid is not None:
+        return best
+    rows = to_raw(seen, x.type.frac, x.type.lowest, x.type.highest)
+    least = _nearest_missed(best.run(run_between(x, best.x, rows)), wanted)
+    for finer in range(1, _FINER + 1):
+        op = _squared_distance(x, raw, node, reach, fmt, finer)
+        missed = _nearest_missed(op.run(run_between(x, op.x, rows)), wanted)
+        if missed >= least:
+            break
+        best, least = op, missed
+    return best
+
+
+def _squared_distance(
+    x: Op, raw: IntArray, node: SquaredDistance, reach: float, fmt: DistanceFormat, finer: int = 0
+) -> SquaredDistanceOp:
+    """Return the op on grids that are `finer` by some bits than those that hold every byte."""
     points = node.points
-    if fmt.difference_bits == 8 and np.isinf(reach):
-        reach = _reach_of_nearest(node, x.type.to_float(raw))
     seen = float(np.abs(x.type.to_float(raw)).max(initial=0))
     farthest = float(np.abs(points).max())
     largest = 127 if fmt.difference_bits == 8 else isqrt((2**31 - 1) // points.shape[1]) - 1
     wanted = min(reach, 2 * max(farthest, seen))  # no difference that matters is larger
-    x = _narrow_for_distance(x, min(seen, farthest + reach), wanted, largest, fmt)
-    rounded, scale = _on_grid(points, x.type.scalar_frac, fmt.point_bits, node.grid)
+    x = _narrow_for_distance(x, min(seen, farthest + reach), wanted, largest, fmt, finer)
+    frac = x.type.scalar_frac
+    rounded, scale = _on_grid(points, frac, fmt.table_bits, node.grid, finer)
+    if finer:  # where points saturate, the vector has to
+        end = (2 ** (fmt.table_bits - 1) - 1) << scale
+        x = narrowed(x, frac, max(x.type.lowest, -end), min(x.type.highest, end))
     return SquaredDistanceOp(x, rounded, scale, largest)
 
 
-def _reach_of_nearest(node: SquaredDistance, seen: Floats) -> float:
+def _reach_of_nearest(squared: Floats) -> float:
     """Return twice the usual distance of the nearest point.
 
     A single point is that of one class; most rows may be of others.
     """
-    nearest = np.sqrt(node.evaluate(seen[:: 1 + len(seen) // _MOST_NEAREST]).min(axis=1))
-    reach = 2.0 * float(np.quantile(nearest, 0.95 if len(node.points) > 1 else 0.25))
+    nearest = np.sqrt(squared.min(axis=1))
+    reach = 2.0 * float(np.quantile(nearest, 0.95 if squared.shape[1] > 1 else 0.25))
     return reach if reach > 0 else np.inf
 
 
@@ -103,6 +136,11 @@ class ScaledFormat:
 
     point_bits: int
     scale_bits: int
+
+    @property
+    def table_bits(self) -> int:
+        """Width of what is stored."""
+        return max(self.point_bits, self.scale_bits)
 
 
 def scaled_distance(x: Op, raw: IntArray, node: ScaledDistance, fmt: ScaledFormat) -> Op:
@@ -147,7 +185,13 @@ def _scaled_candidates(
     return found
 
 
-def _error_of_nearest(op: ScaledDistanceOp, raw: IntArray, wanted: Floats) -> float:
+def _nearest_missed(got: IntArray, wanted: Floats) -> float:
+    """Return the share of the two points nearest to each row that others are taken for."""
+    found, true = (np.argsort(d, axis=1, kind="stable")[:, :2] for d in (got, wanted))
+    return float(np.mean((true[:, :, None] != found[:, None, :]).all(axis=2)))
+
+
+def _error_of_nearest(op: Op, raw: IntArray, wanted: Floats) -> float:
     """Return the error of the distances to the two points nearest to each row."""
     nearest = np.argsort(wanted, axis=1)[:, :2]
     got, wanted = (
@@ -157,11 +201,14 @@ def _error_of_nearest(op: ScaledDistanceOp, raw: IntArray, wanted: Floats) -> fl
 
 
 def _narrow_for_distance(
-    x: Op, seen: float, wanted: float, largest: int, fmt: DistanceFormat
+    x: Op, seen: float, wanted: float, largest: int, fmt: DistanceFormat, finer: int
 ) -> Op:
-    """Put x on a grid on which it has its bits and differences have theirs."""
+    """Put x on a grid on which it has its bits and differences have theirs.
+
+    It may be `finer` by some bits than the one that holds all that was seen.
+    """
     limit = 2 ** (fmt.vector_bits - 1) - 1
-    frac = min(x.type.scalar_frac, frac_for(seen, limit), frac_for(wanted, largest))
+    frac = min(x.type.scalar_frac, frac_for(seen, limit) + finer, frac_for(wanted, largest))
     if frac == x.type.scalar_frac and x.type.magnitude <= limit:
         return x
     return Narrow(x, x.type.scalar_frac - frac, -limit, limit)
@@ -172,7 +219,7 @@ def decay(x: Op, node: Decay, fmt: DecayFormat) -> Op:
 
     An entry stands for the middle of its interval, or for its end where it is interpolated.
     """
-    frac, top = (8, 255) if fmt.bits == 8 else (15, 32767)
+    frac, top = (8, 255) if fmt.table_bits == 8 else (15, 32767)
     end = np.log(2.0 * 2**frac) / node.rate
     x_frac = x.type.scalar_frac
     domain = min(int(np.ceil(np.ldexp(end, x_frac))), x.type.highest)

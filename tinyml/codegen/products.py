@@ -35,7 +35,7 @@ _MOST_FEEDBACK = 1024  # columns; the factor costs their cube
 class AffineFormat:
     """Widths of a matrix product, and the error (relative to its spread) that is small enough."""
 
-    weight_bits: int
+    table_bits: int
     input_bits: int
     tolerance: float
 
@@ -230,7 +230,7 @@ class _Product:
         self.signed = bool(seen.min(initial=0) < 0)
         unsigned = not self.signed and self.fmt.input_bits == 8
         self.limit = 2 ** (self.fmt.input_bits - (0 if unsigned else 1)) - 1
-        self.weight_limit = 2 ** (self.fmt.weight_bits - 1) - 1
+        self.weight_limit = 2 ** (self.fmt.table_bits - 1) - 1
         self.wanted = np.ldexp(seen.astype(np.float64), -self.frac) @ self.weights.T + self.bias
 
     def _without_giants(self, seen: IntArray) -> tuple[Floats, Floats]:
@@ -308,7 +308,7 @@ class _Product:
     def _finest(self, u: _Conditioned) -> int:
         """Return the finest grid that holds every weight."""
         scaled = self.weights * u.scale
-        return grid(scaled, self.fmt.weight_bits) if scaled.any() else grid(self.bias, 16)
+        return grid(scaled, self.fmt.table_bits) if scaled.any() else grid(self.bias, 16)
 
     def _best(
         self, conditioned: Callable[[int], _Conditioned | None], finest: int, sum_bits: int
@@ -344,7 +344,7 @@ class _Product:
         scaled = np.ldexp(self.weights * u.scale, frac)
         if np.abs(scaled).max(initial=0) > 2.0**40:
             return None
-        feedback = u.feedback if self.fmt.weight_bits == 8 else None
+        feedback = u.feedback if self.fmt.table_bits == 8 else None
         rounded = _round_together(scaled, self.weight_limit, feedback)
         change = (scaled - rounded) @ u.seen.mean(axis=0)
         offset = np.floor(np.ldexp(self.bias, frac) + change + 0.5)
