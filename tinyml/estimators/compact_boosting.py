@@ -26,6 +26,8 @@ from ._forests import (
     CompactForestRegressor,
     lower_forest,
 )
+from ._growing import Grown
+from ._pruning import Pruning
 
 _BITS_OF_A_SPLIT = 18  # with its leaf, on average
 _PASSES = 6  # of growing, until the bytes are used up
@@ -34,6 +36,7 @@ _HIGHEST_RATE = 0.6
 _EASY = 0.02  # of the loss, if large trees leave no more than this,
 _EASY_FOR_SMALL = 0.04  # and small trees no more than this
 _AHEAD = 1.05  # times the splits that fit, where the last trees can be left out
+_OVERGROWN = 2.5  # times the bytes, of which the best are kept
 _DISTILLED_RIDGE = 0.1  # scores that are to stay as they are know no noise
 
 
@@ -85,6 +88,7 @@ class _CompactBoosting(CompactForest):
         "l2_regularization": [Interval(Real, 0, None, closed="neither")],
         "threshold_penalty": [Interval(Real, 0, None, closed="left"), StrOptions({"auto"})],
         "feature_penalty": [Interval(Real, 0, None, closed="left")],
+        "prune": ["boolean", StrOptions({"auto"})],
         "refine": ["boolean", StrOptions({"auto"})],
         "ridge": [Interval(Real, 0, None, closed="neither"), StrOptions({"auto"})],
         "n_codes": [Interval(Integral, 2, None, closed="left"), StrOptions({"auto"})],
@@ -104,6 +108,7 @@ class _CompactBoosting(CompactForest):
         l2_regularization=1.0,
         threshold_penalty="auto",
         feature_penalty=0.0,
+        prune="auto",
         refine="auto",
         ridge="auto",
         n_codes="auto",
@@ -119,6 +124,7 @@ class _CompactBoosting(CompactForest):
         self.l2_regularization = l2_regularization
         self.threshold_penalty = threshold_penalty
         self.feature_penalty = feature_penalty
+        self.prune = prune
         self.refine = refine
         self.ridge = ridge
         self.n_codes = n_codes
@@ -150,6 +156,9 @@ class _CompactBoosting(CompactForest):
             task = _Task(X, target, weight, offset, int(self._rng().integers(2**31)))
             if self.max_bytes is None:
                 return self._finish(task, *self._pass(task, _Guess(self._n_splits))[:2])
+            if self._prunes:
+                forest = self._overgrown(task)
+                return self._spend(self.max_bytes, lambda n: self._pruned(task, forest, n))
             return self._spend(self.max_bytes, lambda n: self._finish(task, *self._within(task, n)))
 
     def _finish(self, task, trees, scores):
@@ -164,6 +173,36 @@ class _CompactBoosting(CompactForest):
             trees, offset = self._shared(regression, trees.value, task.seed)
         self.n_iter_ = len(trees.root)
         self._keep(trees, offset, task.X)
+        return self
+
+    # Pruning -------------------------------------------------------------------------------------
+
+    @property
+    def _prunes(self):
+        return self._loss_name == "squared" if self.prune == "auto" else self.prune
+
+    def _overgrown(self, task):
+        """Grow more than there is room for."""
+        trees, _ = self._within(task, int(_OVERGROWN * self.max_bytes))
+        self.n_iter_ = len(trees.root)
+        rows = task.X, task.target, task.weight, self._loss_name, task.seed
+        return Pruning(Grown(trees, task.offset, None, True), *rows, np.zeros(task.X.shape[1]))
+
+    def _pruned(self, task, forest, max_bytes):
+        """Keep the splits that lower the error most, and refit the leaves."""
+
+        def share(trees):
+            trees = share_thresholds(trees.without_stumps()[0], task.X)
+            return self._coded_bytes(trees, task.width) / max_bytes
+
+        found = forest.cost_complexity(share)
+        if found is None:
+            self._refuse_budget(self._coded_bytes(forest.stumps.without_stumps()[0], task.width))
+        trees, offset = found
+        trees, constant = share_thresholds(trees, task.X).without_stumps()
+        offset = offset + constant
+        rows = task.X, task.target, task.weight, self._loss_name, task.seed
+        self._keep(*self._refitted(trees, *rows, forest.memory), task.X)
         return self
 
     # Growing -------------------------------------------------------------------------------------
@@ -409,6 +448,7 @@ class CompactBoostingClassifier(CompactForestClassifier, _CompactBoosting):
         l2_regularization=1.0,
         threshold_penalty="auto",
         feature_penalty=0.0,
+        prune="auto",
         refine="auto",
         ridge="auto",
         n_codes="auto",
@@ -426,6 +466,7 @@ class CompactBoostingClassifier(CompactForestClassifier, _CompactBoosting):
             l2_regularization=l2_regularization,
             threshold_penalty=threshold_penalty,
             feature_penalty=feature_penalty,
+            prune=prune,
             refine=refine,
             ridge=ridge,
             n_codes=n_codes,
