@@ -65,7 +65,7 @@ SLOW = [(n, rate) for n in (8, 16, 31) for rate in (0.1, 0.2)]
 
 
 def boosting(setting, name, X, y, seed):
-    """The defaults; of one output also refitted leaves, and other sizes of trees and steps."""
+    """The defaults; of two classes also refitted leaves, and other sizes of trees and steps."""
     if setting == 0:
         return ours("CompactBoosting", {}, name, X, y, seed)
     if setting == 1:  # for few leaves
@@ -256,6 +256,8 @@ def settings_of(name, method):
     n = METHODS[method][1]
     if method == "boosting" and several_outputs(name):
         n = 1
+    if name in REGRESSION and method == "boosting":
+        return [0, 2 + SLOW.index((8, 0.1)), 2 + SLOW.index((16, 0.1))]
     if name in REGRESSION and method in RIVALS[:2]:
         return range(0, n, 2)  # leaves of one class are of no use
     return range(n)

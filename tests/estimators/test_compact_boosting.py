@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from instances import SEED, data
 from sklearn.base import clone
+from sklearn.datasets import make_friedman1
 from sklearn.model_selection import train_test_split
 
 import tinyml
@@ -50,6 +51,42 @@ def test_regression():
     model = CompactBoostingRegressor(400, **SEED).fit(X, y)
     assert model.n_model_bytes_ <= 400
     assert model.score(X_test, y_test) > 0.15
+
+
+@pytest.mark.parametrize("max_bytes", [300, 1000])
+def test_pruned_trees_predict_better(max_bytes):
+    X, y = make_friedman1(2000, noise=1.0, random_state=0)
+    X, X_test, y, y_test = train_test_split(X, y, random_state=0)
+    pruned, grown = (
+        CompactBoostingRegressor(max_bytes, prune=prune, **SEED).fit(X, y)
+        for prune in ("auto", False)
+    )
+    assert 0.9 * max_bytes < pruned.n_model_bytes_ <= max_bytes
+    assert pruned.score(X_test, y_test) > grown.score(X_test, y_test) + 0.01
+
+
+@pytest.mark.parametrize("name", ["digits", "even_digits"])
+def test_classes_can_be_pruned(name):
+    X, X_test, y, y_test = split(name)
+    model = CompactBoostingClassifier(800, prune=True, **SEED).fit(X, y)
+    assert 600 < model.n_model_bytes_ <= 800
+    assert model.score(X_test, y_test) > 0.93
+    program = tinyml.compile(model, X, bits=16)
+    np.testing.assert_array_equal(program.predict(X_test), model.predict(X_test))
+
+
+def test_pruning_finds_no_room_for_a_leaf():
+    X, _, y, _ = split("diabetes")
+    with pytest.raises(ValueError, match=r"'max_bytes' .* must be at least \d+ for these data"):
+        CompactBoostingRegressor(1, **SEED).fit(X, y)
+
+
+def test_weights_of_zero_leave_rows_out_of_pruning():
+    X, _, y, _ = split("diabetes")
+    weight = (np.arange(len(X)) % 3 > 0).astype(float)
+    with_weights = CompactBoostingRegressor(400, **SEED).fit(X, y, sample_weight=weight)
+    without = CompactBoostingRegressor(400, **SEED).fit(X[weight > 0], y[weight > 0])
+    np.testing.assert_array_equal(with_weights.predict(X), without.predict(X))
 
 
 def test_a_price_makes_thresholds_few():

@@ -98,8 +98,7 @@ class CompactForest(BaseEstimator):
                 self.__dict__.update(best)
         return self
 
-    @property
-    def _penalty(self):
+    def _penalty(self, trees):
         """Rows that a leaf must outweigh: few where rows of values are to be told apart."""
         if self.ridge != "auto":
             return self.ridge
@@ -139,7 +138,7 @@ class CompactForest(BaseEstimator):
         What is remembered of leaves saves work.
         """
         rows = X, target, weight
-        regression = LeafRegression(trees, *rows, loss, self._penalty, memory=memory)
+        regression = LeafRegression(trees, *rows, loss, self._penalty(trees), memory=memory)
         start, news = memory.recall(trees) if memory else (None, 1.0)
         is_warm = start is not None
         n_sweeps = int(np.ceil(_FREE_SWEEPS[is_warm] * news))

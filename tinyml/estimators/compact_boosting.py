@@ -37,6 +37,7 @@ _EASY = 0.02  # of the loss, if large trees leave no more than this,
 _EASY_FOR_SMALL = 0.04  # and small trees no more than this
 _AHEAD = 1.05  # times the splits that fit, where the last trees can be left out
 _OVERGROWN = 2.5  # times the bytes, of which the best are kept
+_MANY_LEAVES = 1000  # of which each weighs less when they are refitted
 _DISTILLED_RIDGE = 0.1  # scores that are to stay as they are know no noise
 
 
@@ -179,7 +180,15 @@ class _CompactBoosting(CompactForest):
 
     @property
     def _prunes(self):
-        return self._loss_name == "squared" if self.prune == "auto" else self.prune
+        is_default = self._loss_name == "squared" and self.refine is not False
+        return self.max_bytes is not None and (is_default if self.prune == "auto" else self.prune)
+
+    def _penalty(self, trees):
+        """Let more leaves weigh less: together they would learn the rows by heart."""
+        penalty = super()._penalty(trees)
+        if self.ridge != "auto" or not self._prunes:
+            return penalty
+        return penalty * max(1.0, trees.is_leaf.sum() / _MANY_LEAVES) ** (2 / 3)
 
     def _overgrown(self, task):
         """Grow more than there is room for."""
@@ -380,10 +389,13 @@ class CompactBoostingClassifier(CompactForestClassifier, _CompactBoosting):
         takes what other splits achieve with the bytes of an entry in the table of thresholds.
     feature_penalty : float, default=0.0
         The same for a feature that no split uses yet.
+    prune : bool or "auto", default="auto"
+        Whether trees of 2.5 times the bytes are grown, of which those splits are kept that lower
+        the error of their tree most [2]_. "auto" means False.
     refine : bool or "auto", default="auto"
-        Whether the leaves are refitted to the targets, all at once, when the trees are grown.
-        Otherwise their values are those of boosting, rounded so that the sums stay as they were.
-        "auto" means with several classes.
+        Whether the leaves are refitted to the targets, all at once, when the trees are grown; they
+        always are once they are pruned. Otherwise their values are those of boosting, rounded so
+        that the sums stay as they were. "auto" means with several classes.
     ridge : float or "auto", default="auto"
         Penalty of the refit, in rows: a leaf of that many rows is halved. "auto" is 0.3 with
         several classes, else 30.
@@ -419,6 +431,8 @@ class CompactBoostingClassifier(CompactForestClassifier, _CompactBoosting):
     ----------
     .. [1] "Boosted trees on a diet: compact models for resource-constrained devices", ICLR 2026,
        arXiv:2510.26557.
+    .. [2] H. D. Sherali, A. G. Hobeika and C. Jeenanunta, "An optimal constrained pruning strategy
+       for decision trees", INFORMS Journal on Computing, 2009.
 
     Examples
     --------
@@ -504,12 +518,17 @@ class CompactBoostingRegressor(CompactForestRegressor, _CompactBoosting):
         takes what other splits achieve with the bytes of an entry in the table of thresholds.
     feature_penalty : float, default=0.0
         The same for a feature that no split uses yet.
+    prune : bool or "auto", default="auto"
+        Whether trees of 2.5 times the bytes are grown, of which those splits are kept that lower
+        the error of their tree most [2]_. "auto" means where `max_bytes` is given and `refine` is
+        not False.
     refine : bool or "auto", default="auto"
-        Whether the leaves are refitted to the targets, all at once, when the trees are grown.
-        Otherwise their values are those of boosting, rounded so that the sums stay as they were.
-        "auto" means False.
+        Whether the leaves are refitted to the targets, all at once, when the trees are grown; they
+        always are once they are pruned. Otherwise their values are those of boosting, rounded so
+        that the sums stay as they were. "auto" means False.
     ridge : float or "auto", default="auto"
-        Penalty of the refit, in rows: a leaf of that many rows is halved. "auto" is 30.
+        Penalty of the refit, in rows: a leaf of that many rows is halved. "auto" is 30, and more
+        where pruning leaves more than a thousand leaves.
     n_codes : int or "auto", default="auto"
         Different values that leaves share; "auto" depends on the number of leaves.
     verbose : bool or int, default=False
@@ -538,6 +557,8 @@ class CompactBoostingRegressor(CompactForestRegressor, _CompactBoosting):
     ----------
     .. [1] "Boosted trees on a diet: compact models for resource-constrained devices", ICLR 2026,
        arXiv:2510.26557.
+    .. [2] H. D. Sherali, A. G. Hobeika and C. Jeenanunta, "An optimal constrained pruning strategy
+       for decision trees", INFORMS Journal on Computing, 2009.
 
     Examples
     --------
