@@ -88,6 +88,28 @@ def path(family, settings, _, name, X, y, seed):
             return [None] * first + model.path(X, y, SIZES[first:])
 
 
+PRUNED = [(n, rate, refine) for n in (4, 8) for rate in (0.1, 0.3) for refine in (False, True)]
+OVERGROWN = 1.8  # times the bytes
+
+
+def pruned_lightgbm(setting, name, X, y, seed):
+    """More trees of LightGBM than there is room for, pruned."""
+    n_leaves, rate, refine = PRUNED[setting]
+    sizes = {r: rival.n_model_bytes_ for r, rival in prefixes(
+        n_leaves, rate, OVERGROWN * SIZES[-1], name, X, y, seed
+    )}  # fmt: skip
+    cls = getattr(
+        estimators, "PrunedForest" + ("Regressor" if name in REGRESSION else "Classifier")
+    )
+    models = [None] * len(SIZES)
+    for k, size in enumerate(SIZES):
+        rounds = max((r for r, needed in sizes.items() if needed <= OVERGROWN * size), default=1)
+        grower = booster(n_leaves, rate, rounds, name, seed)
+        with contextlib.suppress(ValueError):
+            models[k] = cls(grower, max_bytes=size, refine=refine, random_state=seed).fit(X, y)
+    return models
+
+
 # Rivals -------------------------------------------------------------------------------------------
 
 
@@ -173,22 +195,30 @@ LIGHTGBM = [(n, rate) for n in (4, 8, 16, 31) for rate in (0.1, 0.3)]
 
 
 def lightgbm(setting, name, X, y, seed):
-    import lightgbm
+    return largest(rival for _, rival in prefixes(*LIGHTGBM[setting], SIZES[-1], name, X, y, seed))
 
-    n_leaves, rate = LIGHTGBM[setting]
-    cls = lightgbm.LGBMRegressor if name in REGRESSION else lightgbm.LGBMClassifier
+
+def prefixes(n_leaves, rate, max_bytes, name, X, y, seed):
+    """Yield numbers of rounds, and the trees that LightGBM has grown until then."""
     n_classes = len(np.unique(y)) if several_outputs(name) else 1
-    most = int(8 * SIZES[-1] / 15 / (n_leaves - 1) / n_classes) + 2
-    model = cls(
-        n_estimators=min(most, 600), num_leaves=n_leaves, learning_rate=rate, max_bin=63,
-        random_state=seed, n_jobs=1, verbose=-1,
-    ).fit(X, y)  # fmt: skip
+    most = int(8 * max_bytes / 15 / (n_leaves - 1) / n_classes) + 2
+    model = booster(n_leaves, rate, min(most, 600), name, seed).fit(X, y)
     trees, classes = lightgbm_trees(model, n_classes), getattr(model, "classes_", None)
     width = threshold_bytes(X)
     last = len(trees) // n_classes
-    rounds = np.unique(np.round(np.geomspace(1, last, 40)).astype(int))
-    prefixes = (joined(trees[: n_classes * r], np.float64) for r in rounds)
-    return largest(Rival(t, np.zeros(n_classes), classes, width) for t in prefixes)
+    for r in np.unique(np.round(np.geomspace(1, last, 40)).astype(int)):
+        first = joined(trees[: n_classes * r], np.float64)
+        yield int(r), Rival(first, np.zeros(n_classes), classes, width)
+
+
+def booster(n_leaves, rate, n_rounds, name, seed):
+    import lightgbm
+
+    cls = lightgbm.LGBMRegressor if name in REGRESSION else lightgbm.LGBMClassifier
+    return cls(
+        n_estimators=n_rounds, num_leaves=n_leaves, learning_rate=rate, max_bin=63,
+        random_state=seed, n_jobs=1, verbose=-1,
+    )  # fmt: skip
 
 
 def lightgbm_trees(model, n_outputs):
@@ -220,6 +250,7 @@ METHODS = {  # the function and its number of settings
     "budget": (partial(path, "PrunedForest", {"method": "budget"}), 1),
     "depth": (partial(pruned, "depth"), 1),
     "levels": (partial(path, "PrunedForest", {"method": "levels"}), 1),
+    "pruned LightGBM": (pruned_lightgbm, len(PRUNED)),
     "lasso": (partial(path, "L1Forest", {}), 1),
     "depth-limited": (depth_limited, len(FORESTS)),
     "scikit-learn ccp": (cost_complexity, len(FORESTS)),
