@@ -2,12 +2,15 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
 from instances import SEED, data
 from scipy.optimize import linprog
 from sklearn.ensemble import RandomForestClassifier
 
 from tinyml.codegen.lower import lowered
-from tinyml.training.budget_pruning import BudgetPruning
+from tinyml.training.budget_pruning import BudgetPruning, _shifted
 from tinyml.training.pruning import ErrorCurves, node_errors
 from tinyml.training.trees import Trees
 
@@ -143,7 +146,7 @@ def test_budget_pruning_solves_the_linear_programme(n_trees, depth, cost):
     X, Y, weight = X[::3], Y[::3], weight[::3]
     error = node_errors(trees, X, Y, weight).error
     costs = cost * np.arange(1, 6)
-    _, primal, dual = BudgetPruning(trees, X, weight, error, costs).solve(0.002, 300)
+    _, primal, dual, _ = BudgetPruning(trees, X, weight, error, costs).solve(0.002, 300)
     optimum = programme(trees, X, weight, error, costs, 0.002)
     assert dual <= optimum + 1e-9
     assert primal == pytest.approx(optimum, rel=1e-3)  # the subgradient comes close, no more
@@ -169,7 +172,7 @@ def test_without_costs_it_is_cost_complexity():
     budget = BudgetPruning(trees, X, weight, error, np.zeros(5))
     curves = ErrorCurves(trees, error)
     for price in (0.001, 0.01, 0.1):
-        leaves, primal, dual = budget.solve(price)
+        leaves, primal, dual, _ = budget.solve(price)
         n_splits = splits_that_pay(curves, price)
         wanted = sum(curves.of_tree(t)[n] + price * n for t, n in enumerate(n_splits))
         assert primal == pytest.approx(dual)
@@ -187,6 +190,53 @@ def test_with_costs_trees_share_features():
     free, charged = (trees.cut(mask) for mask in masks)
     assert n_features_met(charged, X) < n_features_met(free, X)
     assert not np.array_equal(*masks)
+
+
+def test_tolls_of_a_neighbouring_price_do_nearly_as_well():
+    trees, X, Y, weight = forest(5, 4)
+    error = node_errors(trees, X, Y, weight).error
+    budget = BudgetPruning(trees, X, weight, error, 0.2 * np.ones(5))
+    toll = budget.solve(0.002, 100).toll
+    for price in (0.0015, 0.0028):
+        leaves = budget.with_tolls(toll, price)
+        primal = budget._primal(leaves, budget._used(leaves), price)
+        assert primal <= 1.01 * budget.solve(price, 100).primal
+
+
+@given(data=st.data(), shape=array_shapes(min_dims=3, max_dims=3, max_side=5))
+def test_shares_move_and_keep_their_sums(data, shape):
+    numbers = st.floats(0, 2, width=32)
+    share = data.draw(arrays(float, shape, elements=numbers))
+    may_use, used = (data.draw(arrays(bool, shape)) for _ in range(2))
+    total = data.draw(arrays(float, shape[1:], elements=numbers))
+    gap = data.draw(st.floats(0.001, 10))
+    used &= may_use
+    n_users = np.maximum(may_use.sum(axis=0), 1)
+    direction = np.where(may_use, used - used.sum(axis=0) / n_users, 0.0)
+    size = (direction**2).sum()
+    got = _shifted(share, used, may_use, total, gap)
+    if size < 1e-12:
+        np.testing.assert_array_equal(got, share)
+        return
+    wanted = np.zeros(shape)
+    for i, f in np.ndindex(*shape[1:]):
+        users = may_use[:, i, f]
+        moved = (share + gap / size * direction)[users, i, f]
+        wanted[users, i, f] = on_simplex(moved, total[i, f])
+    np.testing.assert_allclose(got, wanted, rtol=1e-6, atol=1e-6 * (1 + gap / size))
+
+
+def on_simplex(values, total):
+    """Lower all values by the number that leaves the sum of the positive ones, by bisection."""
+    if not len(values):
+        return values
+    low, high = values.min() - total, values.max()
+    for _ in range(100):
+        middle = (low + high) / 2
+        low, high = (
+            (middle, high) if np.maximum(values - middle, 0).sum() > total else (low, middle)
+        )
+    return np.maximum(values - high, 0)
 
 
 def n_features_met(trees, X):

@@ -29,6 +29,7 @@ class Pruning(Reduction):
     costs: np.ndarray
     _known: dict = field(default_factory=dict, init=False)  # prunings by the number of splits
     _known_prices: dict = field(default_factory=dict, init=False)  # and by the price of a split
+    _tolls: dict = field(default_factory=dict, init=False)  # of splits, by the price
 
     # Masks of leaves ---------------------------------------------------------------------------
 
@@ -66,8 +67,13 @@ class Pruning(Reduction):
         return BudgetPruning(self.trees, *parts)
 
     def _at_price(self, price):
+        """Prune at a price, with the tolls of the nearest power of two: they change slowly."""
         if price not in self._known_prices:
-            self._known_prices[price] = self.masked(self._budget.solve(price, _STEPS)[0])
+            near = 2.0 ** np.round(np.log2(price)) if price else 0.0
+            if near not in self._tolls:
+                self._tolls[near] = self._budget.solve(near, _STEPS).toll
+            is_leaf = self._budget.with_tolls(self._tolls[near], price)
+            self._known_prices[price] = self.masked(is_leaf)
         return self._known_prices[price]
 
     def budget(self, share):

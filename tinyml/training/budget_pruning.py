@@ -11,10 +11,24 @@ then the trees fall apart, and each is solved exactly from its leaves up. A step
 subgradient raises the shares of the trees that use the feature.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 from numba import njit
 
 _GAP = 1e-6  # between solution and bound, at which both are good enough
+
+
+class Solution(NamedTuple):
+    """The leaves of every tree, what they cost, the bound, and the tolls that they were found with.
+
+    The toll of a split is the sum of the shares of the rows that meet its feature there first.
+    """
+
+    is_leaf: np.ndarray
+    primal: float
+    dual: float
+    toll: np.ndarray
 
 
 class BudgetPruning:
@@ -55,12 +69,10 @@ class BudgetPruning:
 
         Returns
         -------
-        is_leaf : ndarray of shape (n_nodes,), bool
-            The best solution found.
-        primal, dual : float
-            Its objective, and the bound that says how good it is.
+        solution : Solution
+            The best that was found.
         """
-        best, least, bound = self.trees.is_leaf, np.inf, -np.inf
+        best, least, bound = None, np.inf, -np.inf
         for step in range(n_steps):
             toll = _first_meetings(*self._walks, self._share)
             is_leaf, dual = _cheapest(*self._shape, self.error, toll, price)
@@ -68,11 +80,16 @@ class BudgetPruning:
             primal = self._primal(is_leaf, used, price)
             bound = max(bound, dual)
             if primal < least:
-                best, least = is_leaf, primal
+                best, least = (is_leaf, toll), primal
             if least - bound <= _GAP * abs(least):
                 break
-            self._shift(used, (least - dual) / (1 + step) ** 0.5)
-        return best, least, bound
+            step_size = (least - dual) / (1 + step) ** 0.5
+            self._share = _shifted(self._share, used, self._may_use, self.cost, step_size)
+        return Solution(best[0], least, bound, best[1])
+
+    def with_tolls(self, toll, price):
+        """Choose the leaves of every tree for a price of splits, where tolls are given."""
+        return _cheapest(*self._shape, self.error, toll, price)[0]
 
     def _used(self, is_leaf):
         """Whether each row meets each feature in each tree, shape (n_trees, n_rows, n_features)."""
@@ -83,25 +100,53 @@ class BudgetPruning:
         error, n_splits = _error_and_splits(*self._shape, is_leaf, self.error)
         return error + price * n_splits + self.cost[used.any(axis=0)].sum()
 
-    def _shift(self, used, gap):
-        """Raise the shares of trees that use a feature, lower the others', keep their sums."""
-        direction = np.where(self._may_use, used - used.sum(axis=0) / self._n_users, 0.0)
-        size = (direction**2).sum()
-        if size > 0:
-            moved = self._share + gap / size * direction
-            self._share = _on_simplex(moved, self._may_use, self.cost)
 
+@njit(cache=True)
+def _shifted(share, used, may_use, total, gap):
+    """Raise the shares of trees that use a feature, lower the others', and keep their sums.
 
-def _on_simplex(share, may_use, total):
-    """Project, along the trees, onto shares that are not negative and have their sum."""
-    share = np.where(may_use, share, -np.inf)
-    ordered = -np.sort(-share, axis=0)
-    number = np.arange(1, len(share) + 1)[:, None, None]
-    with np.errstate(invalid="ignore"):
-        excess = (np.cumsum(np.where(np.isfinite(ordered), ordered, 0.0), axis=0) - total) / number
-        last = np.sum(ordered > excess, axis=0, keepdims=True)
-    level = np.take_along_axis(excess, np.maximum(last - 1, 0), axis=0)
-    return np.where(may_use, np.maximum(share - level, 0.0), 0.0)
+    What lies below the level that the sum asks for is dropped until nothing does (Michelot 1986).
+    """
+    n_trees, n_rows, n_features = share.shape
+    mean = np.zeros((n_rows, n_features))
+    size = 0.0  # of the direction, squared
+    for i in range(n_rows):
+        for f in range(n_features):
+            n, n_used = 0, 0
+            for t in range(n_trees):
+                n += may_use[t, i, f]
+                n_used += used[t, i, f]
+            if n:
+                mean[i, f] = n_used / n
+                size += n_used - n_used * mean[i, f]
+    if size <= 0:
+        return share
+    step = gap / size
+    moved, left = np.zeros_like(share), np.empty(n_trees)
+    for i in range(n_rows):
+        for f in range(n_features):
+            n, summed = 0, 0.0
+            for t in range(n_trees):
+                if may_use[t, i, f]:
+                    moved[t, i, f] = share[t, i, f] + step * (used[t, i, f] - mean[i, f])
+                    left[n] = moved[t, i, f]
+                    summed += left[n]
+                    n += 1
+            level = 0.0
+            while n > 0:
+                level = (summed - total[i, f]) / n
+                n_before, n, summed = n, 0, 0.0
+                for k in range(n_before):
+                    if left[k] > level:
+                        left[n] = left[k]
+                        summed += left[n]
+                        n += 1
+                if n == n_before:
+                    break
+            for t in range(n_trees):
+                if may_use[t, i, f]:
+                    moved[t, i, f] = max(moved[t, i, f] - level, 0.0)
+    return moved
 
 
 @njit(cache=True)
