@@ -403,7 +403,7 @@ class FixedPointClassifier(ClassifierMixin, _FixedPoint):
     estimator : estimator
         A classifier, or a Pipeline that ends in one: the whole of what is to run on the chip.
     bits : {"auto", 8, 16}, default="auto"
-        Width of weights and activations, as in `tinyml.compile`.
+        Width of what is stored, at most, as in `tinyml.compile`.
     board : str or Board, default=None
         Where limits are measured, one of `tinyml.device.BOARDS`. It never changes a prediction.
     flash : int or str, default=None
@@ -510,7 +510,7 @@ class FixedPointRegressor(RegressorMixin, _FixedPoint):
     estimator : estimator
         A regressor, or a Pipeline that ends in one: the whole of what is to run on the chip.
     bits : {"auto", 8, 16}, default="auto"
-        Width of weights and activations, as in `tinyml.compile`.
+        Width of what is stored, at most, as in `tinyml.compile`.
     board : str or Board, default=None
         Where limits are measured, one of `tinyml.device.BOARDS`. It never changes a prediction.
     flash : int or str, default=None
