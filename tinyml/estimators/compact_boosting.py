@@ -207,9 +207,7 @@ class _CompactBoosting(CompactForest):
         found = forest.cost_complexity(share)
         if found is None:
             self._refuse_budget(self._coded_bytes(forest.stumps.without_stumps()[0], task.width))
-        trees, offset = found
-        trees, constant = share_thresholds(trees, task.X).without_stumps()
-        offset = offset + constant
+        trees, _ = share_thresholds(found[0], task.X).without_stumps()
         rows = task.X, task.target, task.weight, self._loss_name, task.seed
         self._keep(*self._refitted(trees, *rows, forest.memory), task.X)
         return self
