@@ -8,6 +8,7 @@ from sklearn.ensemble import (
     ExtraTreesClassifier,
     GradientBoostingClassifier,
     GradientBoostingRegressor,
+    HistGradientBoostingRegressor,
     RandomForestClassifier,
 )
 from sklearn.frozen import FrozenEstimator
@@ -188,3 +189,14 @@ def test_the_same_seed_gives_the_same_forest():
     a, b = (clone(model).fit(X, y).trees_ for _ in range(2))
     np.testing.assert_array_equal(a.value, b.value)
     np.testing.assert_array_equal(a.threshold, b.threshold)
+
+
+@pytest.mark.parametrize("refine", [True, False])
+@pytest.mark.parametrize("bits", [8, "auto", 16])
+def test_programs_of_pruned_boosted_trees_keep_the_bound(refine, bits):
+    X, y = data("diabetes")
+    grower = HistGradientBoostingRegressor(max_iter=60, max_leaf_nodes=8, **SEED)
+    model = PrunedForestRegressor(grower, max_bytes=700, refine=refine, **SEED).fit(X, y)
+    program = tinyml.compile(model, X, bits=bits)
+    assert 500 < program.table_bytes <= model.n_model_bytes_ <= 700
+    assert model.score(X, y) > 0.5

@@ -20,6 +20,7 @@ _NEARLY_FULL, TRIES = 0.95, 4  # share of the bytes that is enough, and how ofte
 _MANY_LEAVES = 1000
 _FEWEST_CODE_BITS, _MOST_CODE_BITS = 4, 7
 _TABLE_SHARE, _BYTES_OF_A_LEAF = 0.3, 2.1  # a leaf with its split
+_DISTILLED_RIDGE = 0.1  # scores that are to stay as they are know no noise
 CODE_ENTRIES = 4  # of a row of values that leaves share
 CODE_BITS = (8, 6)  # of a value: one alone fills a byte, a row shares 16 bits with its outputs
 
@@ -147,6 +148,12 @@ class CompactForest(BaseEstimator):
             memory.keep(regression, value)
         n_rounds = max(_FEWEST_ROUNDS, int(np.ceil(_ROUNDS * news)))
         return self._shared(regression, value, seed, (n_rounds, _STEPS[is_warm]))
+
+    def _distilled(self, trees, X, weight, offset, seed):
+        """Let leaves share few rows of values so that the sums stay as they are."""
+        scores = offset + trees.scores(X)
+        regression = LeafRegression(trees, X, scores, weight, "squared", _DISTILLED_RIDGE, offset)
+        return self._shared(regression, trees.value, seed)
 
     def _refuse_budget(self, smallest):
         raise ValueError(

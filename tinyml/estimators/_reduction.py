@@ -211,7 +211,8 @@ class ReducedForest(CompactForest):
     def _expected_bytes(self, task, trees):
         """Bytes of the tables, at most: leaves may not have their values yet."""
         trees = share_thresholds(trees, task.X)
-        return (self._coded_bytes if self.refine else self._bare_bytes)(trees, task.width)
+        shares = self.refine or task.forest.adds_up
+        return (self._coded_bytes if shares else self._bare_bytes)(trees, task.width)
 
     def _finish(self, task, trees, offset):
         """Share thresholds, and give the leaves their values."""
@@ -221,6 +222,8 @@ class ReducedForest(CompactForest):
             rows = task.X, task.target, task.weight
             parts = self._loss_name, task.seed, task.memory
             trees, offset = self._refitted(trees, *rows, *parts)
+        elif task.forest.adds_up and len(trees.root):
+            trees, offset = self._distilled(trees, task.X, task.weight, offset, task.seed)
         self._keep(trees, offset, task.X)
         return self
 

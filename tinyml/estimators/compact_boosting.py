@@ -18,7 +18,7 @@ from ..base import Interval, StrOptions, _fit_context, blas_single_thread, progr
 from ..codegen.lower import lower
 from ..training.boosting import Plan, boosted
 from ..training.growing import Bins, binned
-from ..training.refinement import LeafRegression, constant
+from ..training.refinement import constant
 from ..training.trees import share_thresholds, threshold_bytes
 from ._forests import (
     CompactForest,
@@ -38,7 +38,6 @@ _EASY_FOR_SMALL = 0.04  # and small trees no more than this
 _AHEAD = 1.05  # times the splits that fit, where the last trees can be left out
 _OVERGROWN = 2.5  # times the bytes, of which the best are kept
 _MANY_LEAVES = 1000  # of which each weighs less when they are refitted
-_DISTILLED_RIDGE = 0.1  # scores that are to stay as they are know no noise
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,9 +168,7 @@ class _CompactBoosting(CompactForest):
             rows = task.X, task.target, task.weight
             trees, offset = self._refitted(trees, *rows, self._loss_name, task.seed)
         else:
-            rows = trees, task.X, scores, task.weight, "squared", _DISTILLED_RIDGE
-            regression = LeafRegression(*rows, task.offset)
-            trees, offset = self._shared(regression, trees.value, task.seed)
+            trees, offset = self._distilled(trees, task.X, task.weight, task.offset, task.seed)
         self.n_iter_ = len(trees.root)
         self._keep(trees, offset, task.X)
         return self

@@ -112,7 +112,8 @@ class PrunedForestClassifier(ReducedForestClassifier, _PrunedForest):
         Of these costs, against the squared error of a tree.
     refine : bool, default=True
         Whether the leaves of what remains are refitted together [3]_, and share few different
-        rows of values. Otherwise they keep what their rows say on average.
+        rows of values. Otherwise they keep what their rows say on average; those of boosted trees
+        then share values that leave the sums as they were.
     ridge : float or "auto", default="auto"
         Penalty of that regression, in rows: a leaf of that many rows is halved. "auto" is 0.3 with
         several classes, else 30.
@@ -231,7 +232,8 @@ class PrunedForestRegressor(ReducedForestRegressor, _PrunedForest):
         Of these costs, against the squared error of a tree.
     refine : bool, default=True
         Whether the leaves of what remains are refitted together [3]_, and share few different
-        values. Otherwise they keep what their rows say on average.
+        values. Otherwise they keep what their rows say on average; those of boosted trees then
+        share values that leave the sums as they were.
     ridge : float or "auto", default="auto"
         Penalty of that regression, in rows: a leaf of that many rows is halved. "auto" is 30.
     n_codes : int or "auto", default="auto"
