@@ -24,7 +24,7 @@ from sklearn.ensemble import (
     RandomForestClassifier,
 )
 from sklearn.tree import DecisionTreeClassifier
-from xgboost import XGBClassifier, XGBRFClassifier
+from xgboost import XGBClassifier
 
 import tinyml
 from tinyml.datasets import load
@@ -45,7 +45,15 @@ MODELS = {
     "IsolationForest 100": IsolationForest(contamination=0.1, **SEED),
     "XGBoost 100 × depth 4": XGBClassifier(n_estimators=100, max_depth=4, **QUIET),
     "XGBoost dart 50": XGBClassifier(n_estimators=50, booster="dart", rate_drop=0.1, **QUIET),
-    "XGBoost forest 100": XGBRFClassifier(n_estimators=100, **QUIET),
+    "XGBoost forest 100": XGBClassifier(
+        n_estimators=1,
+        num_parallel_tree=100,
+        learning_rate=1.0,
+        subsample=0.8,
+        colsample_bynode=0.8,
+        reg_lambda=1e-5,
+        **QUIET,
+    ),
     "LightGBM 100 × 15 leaves": LGBMClassifier(
         n_estimators=100, num_leaves=15, verbose=-1, **QUIET
     ),

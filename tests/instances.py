@@ -532,7 +532,7 @@ def _imported() -> Iterator[tuple[str, BaseEstimator, str]]:
 def _xgboost() -> Iterator[tuple[str, BaseEstimator, str]]:
     if find_spec("xgboost") is None:
         return
-    from xgboost import XGBClassifier, XGBRegressor, XGBRFClassifier
+    from xgboost import XGBClassifier, XGBRegressor
 
     few = {"n_estimators": 3, "max_depth": 3, "n_jobs": 1, **SEED}
     yield "xgboost", XGBClassifier(**few), "digits"
@@ -542,7 +542,9 @@ def _xgboost() -> Iterator[tuple[str, BaseEstimator, str]]:
     kinds = {"feature_types": list("ccqqq"), "enable_categorical": True}
     yield "xgboost_categories", XGBClassifier(max_cat_to_onehot=4, **kinds, **few), "categories"
     yield "xgboost_dart", XGBClassifier(booster="dart", rate_drop=0.5, **few), "even_digits"
-    yield "xgboost_forest", XGBRFClassifier(**few), "digits"
+    forest = {"num_parallel_tree": 3, "subsample": 0.8, "colsample_bynode": 0.8}
+    grown = XGBClassifier(learning_rate=1.0, **forest, **{**few, "n_estimators": 1})
+    yield "xgboost_forest", grown, "digits"
     yield "xgboost_regressor", XGBRegressor(**few), "diabetes"
     yield "xgboost_several", XGBRegressor(objective="reg:absoluteerror", **few), "two_targets"
 

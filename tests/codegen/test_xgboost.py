@@ -29,7 +29,7 @@ MODELS_OF_XGBOOST = {
     "softmax": classifier(objective="multi:softmax"),
     "dart": classifier(booster="dart", rate_drop=0.5, skip_drop=0.1),
     "parallel": classifier(n_estimators=2, num_parallel_tree=3, subsample=0.5),
-    "forest": xgboost.XGBRFClassifier(**FEW),
+    "forest": classifier(n_estimators=1, num_parallel_tree=3, colsample_bynode=0.8, subsample=0.8),
     "pruned": classifier(tree_method="exact", gamma=2.0, max_depth=6),
     "given_start": classifier(base_score=0.3),
     "leaf_wise": classifier(grow_policy="lossguide", max_leaves=9, max_depth=0),

@@ -82,7 +82,9 @@ def _trees_and_weights(booster: dict[str, Any]) -> tuple[dict[str, Any], Floats]
         raise TypeError(
             f"The booster {name!r} of XGBoost cannot be compiled; these can: dart, gbtree."
         )
-    return booster["model"], np.ones(len(booster["model"]["trees"]))
+    model = booster["model"]
+    weights = as_numbers(model.get("weight_drop", ()), np.float64)  # dropout without a booster
+    return model, weights if len(weights) else np.ones(len(model["trees"]))
 
 
 def _tree(tree: dict[str, Any], weight: float) -> Tree:
