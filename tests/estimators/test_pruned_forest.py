@@ -41,6 +41,14 @@ def test_bytes_stay_within_the_bound(method, refine, max_bytes):
     assert model.score(X_test, y_test) > least[max_bytes]
 
 
+@pytest.mark.parametrize("max_bytes", [800, 1500, 3000])
+def test_levels_leave_little_unused(max_bytes):
+    X, _, y, _ = digits()
+    forest = RandomForestClassifier(60, **SEED)
+    model = PrunedForestClassifier(forest, method="levels", max_bytes=max_bytes, **SEED).fit(X, y)
+    assert 0.95 * max_bytes < model.n_model_bytes_ <= max_bytes
+
+
 def test_nodes_stay_within_the_bound():
     X, _, y, _ = digits()
     model = PrunedForestClassifier(max_nodes=61, **SEED).fit(X, y)

@@ -160,14 +160,31 @@ class _Path:
         return None
 
     def _between(self, k, share):
-        """Go on from the last that did not fit, in smaller steps."""
+        """Go on from the last that did not fit, in smaller steps, then tree by tree."""
         if k not in self._fine:
             finer = np.geomspace(*self.penalties[k - 1 : k + 1], _FINER + 2)[1:-1]
             self._fine[k] = _Solutions(self.solve(self[k - 1][0], finer))
-        for trees, constant in map(self._fine[k].__getitem__, range(_FINER)):
-            if share(trees) <= 1:
-                return trees, constant
-        return self[k]
+        above = self[k - 1]
+        for found in map(self._fine[k].__getitem__, range(_FINER)):
+            if share(found[0]) <= 1:
+                return _spliced(above, found, share)
+            above = found
+        return _spliced(above, self[k], share)
+
+
+def _spliced(above, below, share):
+    """Cut as few of the last trees of `above`, which is too large, as they are in `below`."""
+    trees, constant = above
+    is_leaf = np.isin(trees.origin, below[0].origin[below[0].is_leaf])
+    best, fewest, most = below, 0, len(trees.root)  # how many of the first trees stay
+    while most - fewest > 1:
+        n = (fewest + most) // 2
+        cut = trees.cut(is_leaf & (trees.tree >= n))
+        if share(cut) <= 1:
+            best, fewest = (cut, constant), n
+        else:
+            most = n
+    return best
 
 
 class _Solutions:
