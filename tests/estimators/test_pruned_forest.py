@@ -4,16 +4,18 @@ import numpy as np
 import pytest
 from instances import SEED, data
 from sklearn.base import clone
+from sklearn.datasets import make_friedman1
 from sklearn.ensemble import (
     ExtraTreesClassifier,
     GradientBoostingClassifier,
     GradientBoostingRegressor,
     HistGradientBoostingRegressor,
     RandomForestClassifier,
+    RandomForestRegressor,
 )
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import train_test_split
+from sklearn.model_selection import cross_val_score, train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier
@@ -159,12 +161,27 @@ def test_costs_of_features_are_heeded():
 
 def test_regression():
     X, y = data("diabetes")
-    X, X_test, y, y_test = train_test_split(X, y, random_state=0)
-    model = PrunedForestRegressor(max_bytes=600, **SEED).fit(X, y)
-    assert model.n_model_bytes_ <= 600
+    model = PrunedForestRegressor(max_bytes=600, **SEED)
+    assert cross_val_score(model, X, y).mean() > 0.38
+    assert model.fit(X, y).n_model_bytes_ <= 600
+    program = tinyml.compile(model, X, bits=16)
+    assert np.abs(program.predict(X) - model.predict(X)).max() < 0.02 * np.ptp(y)
+
+
+def test_boosted_regression():
+    X, X_test, y, y_test = train_test_split(*data("diabetes"), random_state=0)
+    model = PrunedForestRegressor(GradientBoostingRegressor(), max_bytes=400, **SEED).fit(X, y)
     assert model.score(X_test, y_test) > 0.2
-    boosted = PrunedForestRegressor(GradientBoostingRegressor(), max_bytes=400, **SEED).fit(X, y)
-    assert boosted.score(X_test, y_test) > 0.2
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_refitting_deep_trees_of_few_rows_loses_nothing(method):
+    X, y = make_friedman1(3000, random_state=0)
+    X, X_test, y, y_test = train_test_split(X, y, random_state=0)
+    forest = FrozenEstimator(RandomForestRegressor(5, **SEED).fit(X, y))
+    model = PrunedForestRegressor(forest, method=method, max_bytes=6000, **SEED)
+    scores = [model.set_params(refine=r).fit(X, y).score(X_test, y_test) for r in (False, True)]
+    assert scores[1] > scores[0]
 
 
 def test_impossible_bytes():

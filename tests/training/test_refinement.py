@@ -45,6 +45,43 @@ def test_free_leaves_are_a_ridge_regression():
     np.testing.assert_allclose(scores[:, 0], ridge.predict(indicators(problem)), atol=1e-4)
 
 
+def test_leaves_stay_near_their_prior():
+    problem = regression("squared", ridge=5.0)
+    prior = np.random.default_rng(0).normal(size=(problem.trees.n_nodes, 1))
+    problem = replace(problem, prior=np.where(problem.trees.is_leaf[:, None], prior, 0.0))
+    value = problem.free(400, 1.0)
+    before = problem.scores(problem.prior)[:, 0]
+    ridge = Ridge(problem.ridge, fit_intercept=False)
+    ridge.fit(indicators(problem), problem.target[:, 0] - before, sample_weight=problem.weight)
+    wanted = before + ridge.predict(indicators(problem))
+    np.testing.assert_allclose(problem.scores(value)[:, 0], wanted, atol=1e-4)
+
+
+@pytest.mark.parametrize("loss", TARGETS)
+def test_a_prior_has_the_best_factor_and_offset(loss):
+    problem = regression(loss)
+    value = np.random.default_rng(0).normal(size=(problem.trees.n_nodes, problem.target.shape[1]))
+    problem = problem.with_prior(value)
+    assert not np.any(problem.prior[~problem.trees.is_leaf])
+    scores = problem.scores(problem.prior)
+    _, slope = problem._loss_and_slope(scores)
+    np.testing.assert_allclose(slope.sum(axis=0), 0, atol=0.01)
+    np.testing.assert_allclose((slope * (scores - problem.offset)).sum(), 0, atol=0.01)
+
+
+@pytest.mark.parametrize("loss", TARGETS)
+def test_shared_leaves_under_a_strong_penalty_are_the_prior(loss):
+    problem = regression(loss, ridge=1e9)
+    rng = np.random.default_rng(0)
+    rows = rng.integers(-20, 20, size=(3, problem.target.shape[1])) / 8.0
+    rows -= np.median(rows, axis=1, keepdims=True) if loss == "softmax" else 0.0
+    prior = rows[rng.integers(3, size=problem.trees.n_nodes)]
+    problem = replace(problem, prior=np.where(problem.trees.is_leaf[:, None], prior, 0.0))
+    parts = {"n_entries": 3, "bits": 8, "rng": 0}
+    value, _ = problem.shared(problem.free(3, 0.3), 3, 6, 15, **parts)
+    np.testing.assert_allclose(value, problem.prior, atol=0.1)
+
+
 def test_free_leaves_are_a_logistic_regression():
     problem = regression("logistic")
     value = problem.free(600, 0.5)
@@ -62,10 +99,12 @@ def test_free_leaves_are_a_logistic_regression():
 @pytest.mark.parametrize("loss", TARGETS)
 def test_every_sweep_lowers_the_loss(loss):
     problem = regression(loss)
+    problem = problem.with_prior(problem.trees.value[:, : problem.target.shape[1]])
     losses, value = [], None
     for _ in range(5):
         value = problem.free(1, 0.5, value)
-        penalty = 0.5 * problem.ridge * (value[problem.trees.is_leaf] ** 2).sum()
+        far = (value - problem.prior)[problem.trees.is_leaf]
+        penalty = 0.5 * problem.ridge * (far**2).sum()
         losses.append(problem._loss_and_slope(problem.scores(value))[0] + penalty)
     assert np.all(np.diff(losses) < 0)
 

@@ -133,13 +133,15 @@ class CompactForest(BaseEstimator):
         value, offset = regression.shared(value, n_codes, *effort, **parts)
         return replace(regression.trees, value=value), offset
 
-    def _refitted(self, trees, X, target, weight, loss, seed, memory=None):
+    def _refitted(self, trees, X, target, weight, loss, seed, memory=None, prior=None):
         """Refit the leaves, first freely, then with few rows; return trees and offset.
 
-        What is remembered of leaves saves work.
+        What is remembered of leaves saves work; a prior is known up to a factor.
         """
         rows = X, target, weight
         regression = LeafRegression(trees, *rows, loss, self._penalty(trees), memory=memory)
+        if prior is not None:
+            regression = regression.with_prior(prior)
         start, news = memory.recall(trees) if memory else (None, 1.0)
         is_warm = start is not None
         n_sweeps = int(np.ceil(_FREE_SWEEPS[is_warm] * news))

@@ -163,13 +163,13 @@ class ReducedForest(CompactForest):
     def _task(self, X, y, weight):
         """Grow the forest; return it with the rows on which it is compressed."""
         rng = self._rng()
-        forest = grown(self._forest(), X, y, weight, rng)
+        forest = grown(self._forest(len(X)), X, y, weight, rng)
         self._check(forest)
         seed = int(rng.integers(2**31))
         return self._reduction(forest, X, self._target(y), weight, self._loss_name, seed)
 
-    def _forest(self):
-        return self._default_forest() if self.estimator is None else self.estimator
+    def _forest(self, n_rows):
+        return self._default_forest(n_rows) if self.estimator is None else self.estimator
 
     def _check(self, forest):
         n_outputs = forest.trees.value.shape[1]
@@ -220,12 +220,21 @@ class ReducedForest(CompactForest):
         offset = offset + constant
         if self.refine:
             rows = task.X, task.target, task.weight
-            parts = self._loss_name, task.seed, task.memory
+            parts = self._loss_name, task.seed, task.memory, self._prior(task, trees)
             trees, offset = self._refitted(trees, *rows, *parts)
         elif task.forest.adds_up and len(trees.root):
             trees, offset = self._distilled(trees, task.X, task.weight, offset, task.seed)
         self._keep(trees, offset, task.X)
         return self
+
+    def _prior(self, task, trees):
+        """Return what the rows of leaves say on average: better than 0 where they are few.
+
+        Of several classes these are shares, far from the log-odds that they are to become; of
+        boosted trees they have learned by heart what they corrected.
+        """
+        is_apt = self._n_outputs == 1 and not task.forest.adds_up
+        return task.averages.value[trees.origin] if is_apt else None
 
     def _tolerated_bytes(self, X, y, weight):
         """Return the smallest of several sizes that scores on a quarter of the rows like the best.

@@ -278,7 +278,7 @@ class L1ForestClassifier(ReducedForestClassifier, _L1Forest):
         )
         self.class_weight = class_weight
 
-    def _default_forest(self):
+    def _default_forest(self, n_rows):
         return RandomForestClassifier(100, max_leaf_nodes=64)
 
 
@@ -355,7 +355,7 @@ class L1ForestRegressor(ReducedForestRegressor, _L1Forest):
     True
     """
 
-    def _default_forest(self):
+    def _default_forest(self, n_rows):
         return RandomForestRegressor(30, max_leaf_nodes=256)
 
 

@@ -17,6 +17,7 @@ from ._pruning import METHODS, Pruning
 from ._reduction import ReducedForest, ReducedForestClassifier, ReducedForestRegressor
 
 _BITS_OF_A_SPLIT = 18  # with its leaf, on average
+_TREES, _FEWEST_TREES, _MOST_TREES = 40, 4, 100  # the first, where rows are as many as splits
 
 
 class _PrunedForest(ReducedForest):
@@ -62,12 +63,13 @@ class _PrunedForest(ReducedForest):
     def _reduce(self, task, share):
         return METHODS[self.method](task, share)
 
-    def _default_forest(self):
-        """Return the forest to grow: few trees where there is little room."""
+    def _default_forest(self, n_rows):
+        """Return the forest to grow: few trees where rows make large ones of which little stays."""
         n_splits = 8 * (self.max_bytes or 16384) / _BITS_OF_A_SPLIT
         if self.max_nodes is not None:
             n_splits = min(n_splits, self.max_nodes / 2)
-        return self._grower(int(np.clip(np.sqrt(n_splits) / 4, 4, 50)))
+        n_trees = _TREES * np.sqrt(n_splits / n_rows)
+        return self._grower(int(np.clip(n_trees, _FEWEST_TREES, _MOST_TREES)))
 
     def _costs(self, n_features):
         costs = np.ones(n_features) if self.feature_costs is None else self.feature_costs
@@ -92,7 +94,7 @@ class PrunedForestClassifier(ReducedForestClassifier, _PrunedForest):
         What grows the forest: a tree, a forest, bagged or boosted trees, of scikit-learn or of
         anything that `compile` takes for trees. One that is fitted already is taken as it is if it
         comes in a `sklearn.frozen.FrozenEstimator`. None means a `RandomForestClassifier` of 4 to
-        50 trees, few where there is little room.
+        100 trees, few where there is little room for many rows.
     method : {"cost-complexity", "budget", "depth", "levels"}, default="cost-complexity"
         ``"cost-complexity"`` finds by dynamic programming the least error of every tree with any
         number of splits [1]_, and gives splits to the trees whose error they lower most.
@@ -211,8 +213,8 @@ class PrunedForestRegressor(ReducedForestRegressor, _PrunedForest):
     estimator : estimator, default=None
         What grows the forest: a tree, a forest, bagged or boosted trees, of scikit-learn or of
         anything that `compile` takes for trees. One that is fitted already is taken as it is if it
-        comes in a `sklearn.frozen.FrozenEstimator`. None means a `RandomForestRegressor` of 4 to 50
-        trees, few where there is little room.
+        comes in a `sklearn.frozen.FrozenEstimator`. None means a `RandomForestRegressor` of 4 to
+        100 trees, few where there is little room for many rows.
     method : {"cost-complexity", "budget", "depth", "levels"}, default="cost-complexity"
         ``"cost-complexity"`` finds by dynamic programming the least error of every tree with any
         number of splits [1]_, and gives splits to the trees whose error they lower most.

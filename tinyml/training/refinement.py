@@ -7,7 +7,7 @@ to the coupling of classes; the trees take their turns.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -44,9 +44,12 @@ class LeafRegression:
     weight : ndarray of shape (n_samples,)
     loss : {"squared", "logistic", "softmax"}
     ridge : float
-        Penalty, in rows: a leaf of that many rows is shrunk to half of its value.
+        Penalty, in rows: a leaf of that many rows stays half way between its prior value and what
+        the rows want.
     offset : ndarray of shape (n_outputs,), optional
         Scores where no tree adds anything; by default the best ones.
+    prior : ndarray of shape (n_nodes, n_outputs), optional
+        Values that leaves have where rows do not speak against them; 0 by default.
     memory : LeafMemory, optional
         What is known of the forest that the trees were cut from, and of these rows.
     """
@@ -58,12 +61,30 @@ class LeafRegression:
     loss: str
     ridge: float
     offset: np.ndarray | None = None
+    prior: np.ndarray | None = None
     memory: LeafMemory | None = None
 
     def __post_init__(self):
         if self.offset is None:
             offset = constant(self.target, self.weight, self.loss)
             object.__setattr__(self, "offset", offset)
+        if self.prior is None:
+            prior = np.zeros((self.trees.n_nodes, self.target.shape[1]))
+            object.__setattr__(self, "prior", prior)
+
+    def with_prior(self, value):
+        """Take values up to a factor for the prior; factor and offset are what suits the rows."""
+        sums = _scores(self.leaves, value, np.zeros(value.shape[1]))
+        size = np.sqrt(np.mean(sums**2)) or 1.0
+        sums /= size
+
+        def objective(parameters):
+            loss, slope = self._loss_and_slope(parameters[0] * sums + parameters[1:])
+            return loss, np.append((slope * sums).sum(), slope.sum(axis=0))
+
+        best = minimize(objective, np.append(0.0, self.offset), jac=True, method="L-BFGS-B").x
+        leaves = self.trees.is_leaf[:, None]
+        return replace(self, prior=np.where(leaves, best[0] / size * value, 0.0), offset=best[1:])
 
     @cached_property
     def leaves(self):
@@ -105,17 +126,17 @@ class LeafRegression:
         rate : float
             Share of the Newton step that is taken; less generalises better.
         value : ndarray of shape (n_nodes, n_outputs), optional
-            To begin from; zeros by default.
+            To begin from; the prior by default.
 
         Returns
         -------
         value : ndarray of shape (n_nodes, n_outputs)
         """
-        shape = self.trees.n_nodes, self.target.shape[1]
-        value = np.zeros(shape) if value is None else value.copy()
+        value = self.prior.copy() if value is None else value.copy()
         scores = self.scores(value)
+        penalty = self.prior, self.ridge
         for _ in range(n_sweeps):
-            _free_sweep(*self._rows, scores, value, LOSSES[self.loss][1], self.ridge, rate)
+            _free_sweep(*self._rows, scores, value, LOSSES[self.loss][1], *penalty, rate)
         return value
 
     def shared(self, value, n_codes, n_rounds, n_steps, *, n_entries, bits, rng):
@@ -153,12 +174,12 @@ class LeafRegression:
         used = np.ones(codes.shape, dtype=bool)
         for k in range(n_rounds):
             counts = _counts(self.leaves, code, len(codes))
-            mass = self._ridges(code, len(codes))
-            codes = self._fitted_codes(codes, counts, mass, used, n_steps)
+            penalty = self._penalties(code, len(codes))
+            codes = self._fitted_codes(codes, counts, penalty, used, n_steps)
             if 2 * k >= n_rounds:
                 codes = self._sparse(codes, n_entries)
                 used = codes != 0
-                codes = self._fitted_codes(codes, counts, mass, used, n_steps)
+                codes = self._fitted_codes(codes, counts, penalty, used, n_steps)
             offset = self.offset
             if k >= n_rounds - 2:
                 frac = grid(codes, bits)
@@ -196,25 +217,30 @@ class LeafRegression:
     def _choose(self, codes, code, scores):
         """Let every leaf take the best of the rows of values."""
         room = np.zeros((2, self.trees.n_nodes, self.target.shape[1]))
-        _choice_sweep(*self._rows, scores, codes, code, LOSSES[self.loss][1], self.ridge, *room)
+        penalty = self.prior, self.ridge
+        _choice_sweep(*self._rows, scores, codes, code, LOSSES[self.loss][1], *penalty, *room)
 
-    def _ridges(self, code, n_codes):
-        """Return the penalty of each row of values: of all leaves that took it."""
-        leaves = code[self.trees.is_leaf]
-        return self.ridge * np.bincount(leaves, minlength=n_codes)[:, None]
+    def _penalties(self, code, n_codes):
+        """Return weight and centre of the penalties of the leaves that took each row of values."""
+        is_leaf = self.trees.is_leaf
+        n_leaves = np.bincount(code[is_leaf], minlength=n_codes)[:, None]
+        sums = np.zeros((n_codes, self.prior.shape[1]))
+        np.add.at(sums, code[is_leaf], self.prior[is_leaf])
+        return self.ridge * n_leaves, sums / np.maximum(n_leaves, 1)
 
-    def _fitted_codes(self, codes, counts, mass, used, n_steps):
+    def _fitted_codes(self, codes, counts, penalty, used, n_steps):
         """Fit the entries of the rows of values that are used."""
         # of many outputs, single precision suffices and takes half the time
         counts = counts.astype(np.float32 if len(self.offset) > 1 else np.float64, copy=False)
         offset = self.offset.astype(counts.dtype)
+        mass, centre = penalty
 
         def objective(entries):
             codes = np.zeros(used.shape, dtype=counts.dtype)
             codes[used] = entries
             loss, slope = self._loss_and_slope(offset + counts @ codes)
-            slope = counts.T @ slope + mass * codes
-            return loss + 0.5 * (mass * codes**2).sum(), slope[used]
+            slope = counts.T @ slope + mass * (codes - centre)
+            return loss + 0.5 * (mass * (codes - centre) ** 2).sum(), slope[used]
 
         options = {"maxiter": n_steps}
         found = minimize(objective, codes[used], jac=True, method="L-BFGS-B", options=options)
@@ -341,7 +367,7 @@ def _counts(leaves, code, n_codes):
 
 
 @njit(cache=True)
-def _free_sweep(leaves, target, weight, scores, value, loss, ridge, rate):
+def _free_sweep(leaves, target, weight, scores, value, loss, prior, ridge, rate):
     """Let every tree take a Newton step; `scores` and `value` follow."""
     slope, curvature = np.zeros(value.shape), np.zeros(value.shape)
     odds, total = _odds(scores, loss)
@@ -350,7 +376,8 @@ def _free_sweep(leaves, target, weight, scores, value, loss, ridge, rate):
         _add_slopes(leaf, target, weight, scores, odds, total, loss, slope, curvature)
         for m in range(first, end):
             for k in range(value.shape[1]):
-                step = rate * (slope[m, k] - ridge * value[m, k]) / (curvature[m, k] + ridge)
+                pull = ridge * (value[m, k] - prior[m, k])
+                step = rate * (slope[m, k] - pull) / (curvature[m, k] + ridge)
                 if loss:
                     step = min(max(step, -_LONGEST_STEP), _LONGEST_STEP)
                 slope[m, k] = step
@@ -361,7 +388,9 @@ def _free_sweep(leaves, target, weight, scores, value, loss, ridge, rate):
 
 
 @njit(cache=True)
-def _choice_sweep(leaves, target, weight, scores, codes, code, loss, ridge, slope, curvature):
+def _choice_sweep(
+    leaves, target, weight, scores, codes, code, loss, prior, ridge, slope, curvature
+):
     """Let the leaves of every tree choose; `scores` and `code` follow."""
     odds, total = _odds(scores, loss)
     for leaf in leaves:
@@ -370,7 +399,8 @@ def _choice_sweep(leaves, target, weight, scores, codes, code, loss, ridge, slop
         for m in range(first, end):
             before = codes[code[m]]
             curvature[m] += ridge
-            slope[m] = before + (slope[m] - ridge * before) / curvature[m]  # where it would go
+            pull = ridge * (before - prior[m])
+            slope[m] = before + (slope[m] - pull) / curvature[m]  # where it would go
             if loss:
                 for k in range(len(before)):
                     step = slope[m, k] - before[k]
