@@ -65,8 +65,18 @@ def test_a_prior_has_the_best_factor_and_offset(loss):
     assert not np.any(problem.prior[~problem.trees.is_leaf])
     scores = problem.scores(problem.prior)
     _, slope = problem._loss_and_slope(scores)
+    spread = scores - np.average(scores, axis=0, weights=problem.weight)
+    penalty = 0.0 if loss == "squared" else np.mean(spread**2)  # of the factor, in its unit
     np.testing.assert_allclose(slope.sum(axis=0), 0, atol=0.01)
-    np.testing.assert_allclose((slope * (scores - problem.offset)).sum(), 0, atol=0.01)
+    np.testing.assert_allclose((slope * spread).sum(), -penalty, atol=0.01)
+
+
+def test_the_prior_follows_the_unit_of_the_target():
+    problem = regression("squared")
+    value = np.random.default_rng(0).normal(size=(problem.trees.n_nodes, 1))
+    prior = problem.with_prior(value).prior
+    tiny = replace(problem, target=1e-12 * problem.target).with_prior(value).prior
+    np.testing.assert_allclose(tiny, 1e-12 * prior, rtol=1e-9)
 
 
 @pytest.mark.parametrize("loss", TARGETS)

@@ -143,7 +143,8 @@ class ReducedForest(CompactForest):
         models : list of estimators
             A fitted one for each bound, in their order. All of them are cut from the forest that
             the largest bound grows, and the leaves of each are refitted from where those of the
-            next larger one are; `fit` does a little better for a single bound.
+            next larger one are. `fit` does better for a single bound, above all for one that is a
+            small part of the largest: it grows fewer trees for it.
         """
         if not len(max_bytes):
             raise ValueError("The 'max_bytes' parameter of path must hold a number. Got none.")

@@ -75,16 +75,29 @@ class LeafRegression:
     def with_prior(self, value):
         """Take values up to a factor for the prior; factor and offset are what suits the rows."""
         sums = _scores(self.leaves, value, np.zeros(value.shape[1]))
-        size = np.sqrt(np.mean(sums**2)) or 1.0
-        sums /= size
+        mean = np.average(sums, axis=0, weights=self.weight)
+        size = np.sqrt(np.mean((sums - mean) ** 2)) or 1.0
+        factor, offset = self._scaled((sums - mean) / size)
+        factor /= size
+        prior = np.where(self.trees.is_leaf[:, None], factor * value, 0.0)
+        return replace(self, prior=prior, offset=offset - factor * mean)
+
+    def _scaled(self, scores):
+        """Return the factor of some scores, and what to add to them, so that the loss is least."""
+        if self.loss == "squared":
+            mean = np.average(self.target, axis=0, weights=self.weight)
+            square = self.weight @ (scores**2).sum(axis=1)
+            product = self.weight @ (scores * (self.target - mean)).sum(axis=1)
+            return (product / square if square else 0.0), mean
 
         def objective(parameters):
-            loss, slope = self._loss_and_slope(parameters[0] * sums + parameters[1:])
-            return loss, np.append((slope * sums).sum(), slope.sum(axis=0))
+            factor, offset = parameters[0], parameters[1:]
+            loss, slope = self._loss_and_slope(factor * scores + offset)
+            loss += 0.5 * factor**2  # of one row: classes may be told apart without an error
+            return loss, np.append((slope * scores).sum() + factor, slope.sum(axis=0))
 
         best = minimize(objective, np.append(0.0, self.offset), jac=True, method="L-BFGS-B").x
-        leaves = self.trees.is_leaf[:, None]
-        return replace(self, prior=np.where(leaves, best[0] / size * value, 0.0), offset=best[1:])
+        return best[0], best[1:]
 
     @cached_property
     def leaves(self):
