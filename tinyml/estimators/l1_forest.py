@@ -195,8 +195,9 @@ class L1ForestClassifier(ReducedForestClassifier, _L1Forest):
         Whether the leaves of what remains are refitted together [2]_, and share few different
         rows of values. Otherwise they keep the sum of the selected coefficients.
     ridge : float or "auto", default="auto"
-        Penalty of that regression, in rows: a leaf of that many rows is halved. "auto" is 0.3 with
-        several classes, else 30.
+        Penalty of that regression, in rows: a leaf of that many rows is halved, or with two classes
+        goes half the way from what its rows say on average. "auto" is 0.3 with several classes,
+        else 30.
     n_codes : int or "auto", default="auto"
         Different rows of values that refitted leaves share; "auto" depends on the number of leaves.
     class_weight : dict, "balanced" or None, default=None
@@ -310,7 +311,8 @@ class L1ForestRegressor(ReducedForestRegressor, _L1Forest):
         Whether the leaves of what remains are refitted together [2]_, and share few different
         values. Otherwise they keep the sum of the selected coefficients.
     ridge : float or "auto", default="auto"
-        Penalty of that regression, in rows: a leaf of that many rows is halved. "auto" is 30.
+        Penalty of that regression, in rows: a leaf of that many rows goes half the way from what
+        they say on average, or of boosted trees from 0. "auto" is 30.
     n_codes : int or "auto", default="auto"
         Different values that refitted leaves share; "auto" depends on the number of leaves.
     verbose : bool or int, default=False

@@ -117,8 +117,9 @@ class PrunedForestClassifier(ReducedForestClassifier, _PrunedForest):
         rows of values. Otherwise they keep what their rows say on average; those of boosted trees
         then share values that leave the sums as they were.
     ridge : float or "auto", default="auto"
-        Penalty of that regression, in rows: a leaf of that many rows is halved. "auto" is 0.3 with
-        several classes, else 30.
+        Penalty of that regression, in rows: a leaf of that many rows is halved, or with two classes
+        goes half the way from what its rows say on average. "auto" is 0.3 with several classes,
+        else 30.
     n_codes : int or "auto", default="auto"
         Different rows of values that refitted leaves share; "auto" depends on the number of leaves.
     class_weight : dict, "balanced" or None, default=None
@@ -237,7 +238,8 @@ class PrunedForestRegressor(ReducedForestRegressor, _PrunedForest):
         values. Otherwise they keep what their rows say on average; those of boosted trees then
         share values that leave the sums as they were.
     ridge : float or "auto", default="auto"
-        Penalty of that regression, in rows: a leaf of that many rows is halved. "auto" is 30.
+        Penalty of that regression, in rows: a leaf of that many rows goes half the way from what
+        they say on average, or of boosted trees from 0. "auto" is 30.
     n_codes : int or "auto", default="auto"
         Different values that refitted leaves share; "auto" depends on the number of leaves.
     random_state : int, RandomState instance or None, default=None
