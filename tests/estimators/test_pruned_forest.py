@@ -15,6 +15,7 @@ from sklearn.ensemble import (
 )
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import r2_score
 from sklearn.model_selection import cross_val_score, train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -182,6 +183,14 @@ def test_refitting_deep_trees_of_few_rows_loses_nothing(method):
     model = PrunedForestRegressor(forest, method=method, max_bytes=6000, **SEED)
     scores = [model.set_params(refine=r).fit(X, y).score(X_test, y_test) for r in (False, True)]
     assert scores[1] > scores[0]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_targets_far_from_zero(method):
+    X, y = make_friedman1(500, random_state=0)
+    model = PrunedForestRegressor(method=method, max_bytes=1000, **SEED)
+    far = clone(model).fit(X, 1e6 + y).predict(X) - 1e6
+    assert r2_score(y, far) > model.fit(X, y).score(X, y) - 0.05
 
 
 def test_impossible_bytes():

@@ -77,6 +77,8 @@ def test_the_prior_follows_the_unit_of_the_target():
     prior = problem.with_prior(value).prior
     tiny = replace(problem, target=1e-12 * problem.target).with_prior(value).prior
     np.testing.assert_allclose(tiny, 1e-12 * prior, rtol=1e-9)
+    far = replace(problem, target=problem.target + 1e6).with_prior(value + 1e6).prior
+    np.testing.assert_allclose(far, prior, atol=1e-6)
 
 
 @pytest.mark.parametrize("loss", TARGETS)

@@ -73,7 +73,11 @@ class LeafRegression:
             object.__setattr__(self, "prior", prior)
 
     def with_prior(self, value):
-        """Take values up to a factor for the prior; factor and offset are what suits the rows."""
+        """Take values for the prior, against those of the roots and up to a factor.
+
+        Factor and offset are what suits the rows.
+        """
+        value = value - value[self.trees.root][self.trees.tree]
         sums = _scores(self.leaves, value, np.zeros(value.shape[1]))
         mean = np.average(sums, axis=0, weights=self.weight)
         size = np.sqrt(np.mean((sums - mean) ** 2)) or 1.0
