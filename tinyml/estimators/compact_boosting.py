@@ -155,13 +155,13 @@ class _CompactBoosting(CompactForest):
             offset = constant(target, weight, self._loss_name)
             task = _Task(X, target, weight, offset, int(self._rng().integers(2**31)))
             if self.max_bytes is None:
-                return self._finish(task, *self._pass(task, _Guess(self._n_splits))[:2])
+                return self._finish(task, self._pass(task, _Guess(self._n_splits))[0])
             if self._prunes:
                 forest = self._overgrown(task)
                 return self._spend(self.max_bytes, lambda n: self._pruned(task, forest, n))
-            return self._spend(self.max_bytes, lambda n: self._finish(task, *self._within(task, n)))
+            return self._spend(self.max_bytes, lambda n: self._finish(task, self._within(task, n)))
 
-    def _finish(self, task, trees, scores):
+    def _finish(self, task, trees):
         """Let the leaves share values, and keep the forest."""
         refine = self._n_outputs > 1 if self.refine == "auto" else self.refine
         if refine:
@@ -189,7 +189,7 @@ class _CompactBoosting(CompactForest):
 
     def _overgrown(self, task):
         """Grow more than there is room for."""
-        trees, _ = self._within(task, int(_OVERGROWN * self.max_bytes))
+        trees = self._within(task, int(_OVERGROWN * self.max_bytes))
         self.n_iter_ = len(trees.root)
         rows = task.X, task.target, task.weight, self._loss_name, task.seed
         return Pruning(Grown(trees, task.offset, None, True), *rows, np.zeros(task.X.shape[1]))
@@ -218,7 +218,7 @@ class _CompactBoosting(CompactForest):
         return (leaves - 1) * (30 if self.max_iter is None else self.max_iter)
 
     def _within(self, task, max_bytes):
-        """Grow as many splits as fit, in passes; return trees and scores."""
+        """Grow as many splits as fit, in passes."""
         low, high, best = 0, self._most_splits, None
         guess = _Guess(min(high - 1, 8 * max_bytes // _BITS_OF_A_SPLIT + 1))
         for n_before in range(_PASSES):
@@ -231,7 +231,7 @@ class _CompactBoosting(CompactForest):
                 if small:
                     return small
             if size <= max_bytes:
-                low, best = n_splits, (trees, scores)
+                low, best = n_splits, trees
                 if size >= _FULL * max_bytes or (~trees.is_leaf).sum() < n_splits:
                     break
             else:
@@ -252,10 +252,11 @@ class _CompactBoosting(CompactForest):
         return self._loss_name == "softmax" and not is_given
 
     def _small_trees(self, task, wanted, price, max_bytes):
-        """Grow many small trees that fit; return them and their scores.
+        """Grow many small trees that fit.
 
-        None where they leave too much of the loss: large trees learn rows by heart where there are
-        few rows for each split, small ones cannot, and so tell whether classes are easy indeed.
+        Return None where they leave too much of the loss: large trees learn rows by heart where
+        there are few rows for each split, small ones cannot, and so tell whether classes are easy
+        indeed.
         """
         best = None
         for _ in range(_PASSES - 1):
@@ -266,33 +267,30 @@ class _CompactBoosting(CompactForest):
             size = self._coded_bytes(trees, task.width)
             if size > max_bytes:
                 return self._first_trees(task, trees, max_bytes)
-            best = trees, scores
+            best = trees
             if size >= _FULL * max_bytes or (~trees.is_leaf).sum() < n_splits:
                 break
             wanted = n_splits * self._share(trees, size, max_bytes)
         return best
 
     def _first_trees(self, task, trees, max_bytes):
-        """Leave out the last trees, so that the others fit; return these and their scores."""
+        """Leave out the last trees, so that the others fit; None if not even the first does."""
         few, many = 0, len(trees.root)
         while many > few + 1:
             n = (few + many) // 2
             size = self._coded_bytes(trees.first(n), task.width)
             few, many = (n, many) if size <= max_bytes else (few, n)
-        if not few:
-            return None
-        trees = trees.first(few)
-        return trees, task.offset + trees.scores(task.X)
+        return trees.first(few) if few else None
 
     def _fewer(self, task, guess, max_bytes):
         """Grow half of the splits, and again half of them, until they fit."""
         n_splits = guess.n_splits
         while True:
             n_splits = max(1, n_splits // 2)
-            trees, scores, _ = self._pass(task, _Guess(n_splits, guess.price))
+            trees, _, _ = self._pass(task, _Guess(n_splits, guess.price))
             size = self._coded_bytes(trees, task.width)
             if size <= max_bytes:
-                return trees, scores
+                return trees
             if n_splits == 1:
                 self._refuse_budget(size)
 
