@@ -2,11 +2,11 @@
 
 "Boosted trees on a diet" lower the gain of a split by a price where its feature, or its threshold,
 is not in use yet, and keep thresholds and leaves in tables for the whole forest. Here one tree
-serves all classes: its leaves hold a value for each, and such rows of values come from a small
-codebook that is learned against the loss when all trees are grown.
+serves all classes, unless it is to serve one: its leaves hold a value for each, and such rows of
+values come from a small codebook that is learned against the loss when all trees are grown.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from numbers import Integral, Real
 from typing import ClassVar
@@ -15,10 +15,11 @@ import numpy as np
 from scipy.special import log_softmax
 
 from ..base import Interval, StrOptions, _fit_context, blas_single_thread, progress
+from ..codegen.fixed import grid
 from ..codegen.lower import lower
 from ..training.boosting import Plan, boosted
 from ..training.growing import Bins, binned
-from ..training.refinement import constant
+from ..training.refinement import constant, rounded
 from ..training.trees import share_thresholds, threshold_bytes
 from ._forests import (
     CompactForest,
@@ -36,6 +37,8 @@ _HIGHEST_RATE = 0.6
 _EASY = 0.02  # of the loss, if large trees leave no more than this,
 _EASY_FOR_SMALL = 0.04  # and small trees no more than this
 _AHEAD = 1.05  # times the splits that fit, where the last trees can be left out
+_LEAVES_OF_ONE, _RATE_OF_ONE, _BINS_OF_ONE = 4, 0.4, 64  # where each tree serves one class
+_BITS_OF_ONE = 8  # of a leaf then
 _OVERGROWN = 2.5  # times the bytes, of which the best are kept
 _MANY_LEAVES = 1000  # of which each weighs less when they are refitted
 
@@ -163,8 +166,11 @@ class _CompactBoosting(CompactForest):
 
     def _finish(self, task, trees):
         """Let the leaves share values, and keep the forest."""
-        refine = self._n_outputs > 1 if self.refine == "auto" else self.refine
-        if refine:
+        if self._leaves_stay:
+            frac = grid(trees.value, _BITS_OF_ONE)
+            trees = replace(trees, value=rounded(trees.value, frac))
+            offset = rounded(task.offset, frac)
+        elif self._n_outputs > 1 if self.refine == "auto" else self.refine:
             rows = task.X, task.target, task.weight
             trees, offset = self._refitted(trees, *rows, self._loss_name, task.seed)
         else:
@@ -172,6 +178,21 @@ class _CompactBoosting(CompactForest):
         self.n_iter_ = len(trees.root)
         self._keep(trees, offset, task.X)
         return self
+
+    @property
+    def _is_in_turn(self):
+        """Whether each tree serves one class, the next one the next."""
+        return self._n_outputs > 1 and self.multi_strategy == "one_output_per_tree"
+
+    @property
+    def _leaves_stay(self):
+        """Whether leaves share no rows of values: alone, those of one class are smaller."""
+        return self._is_in_turn and not self._prunes and self.refine is not True
+
+    def _grown_bytes(self, trees, width):
+        """Bytes of the tables of trees that have been grown, once their leaves are fitted."""
+        count = self._bare_bytes if self._leaves_stay else self._coded_bytes
+        return count(trees, width)
 
     # Pruning -------------------------------------------------------------------------------------
 
@@ -214,20 +235,28 @@ class _CompactBoosting(CompactForest):
     @property
     def _n_splits(self):
         """Splits of the forest, where bytes do not decide."""
-        leaves = 31 if self.max_leaf_nodes is None else self.max_leaf_nodes
-        return (leaves - 1) * (30 if self.max_iter is None else self.max_iter)
+        n_leaves, n_trees = 31, 30
+        if self._is_in_turn:
+            n_leaves, n_trees = _LEAVES_OF_ONE, n_trees * self._n_outputs
+        if self.max_leaf_nodes is not None:
+            n_leaves = self.max_leaf_nodes
+        return (n_leaves - 1) * (n_trees if self.max_iter is None else self.max_iter)
 
     def _within(self, task, max_bytes):
         """Grow as many splits as fit, in passes."""
         low, high, best = 0, self._most_splits, None
         guess = _Guess(min(high - 1, 8 * max_bytes // _BITS_OF_A_SPLIT + 1))
+        if self._is_in_turn:
+            trees = self._small_trees(task, guess, max_bytes)
+            return trees or self._fewer(task, guess, max_bytes)
         for n_before in range(_PASSES):
             n_splits = guess.n_splits
             trees, scores, price = self._pass(task, guess)
-            size = self._coded_bytes(trees, task.width)
+            size = self._grown_bytes(trees, task.width)
             wanted = n_splits * self._share(trees, size, max_bytes)
             if n_before == 0 and self._may_be_small and task.left(scores) <= _EASY:
-                small = self._small_trees(task, wanted, price, max_bytes)
+                small = _Guess(max(1, int(_AHEAD * wanted)), price, are_small=True)
+                small = self._small_trees(task, small, max_bytes, _EASY_FOR_SMALL)
                 if small:
                     return small
             if size <= max_bytes:
@@ -251,26 +280,26 @@ class _CompactBoosting(CompactForest):
         is_given = self.max_iter is not None or self.max_leaf_nodes is not None
         return self._loss_name == "softmax" and not is_given
 
-    def _small_trees(self, task, wanted, price, max_bytes):
-        """Grow many small trees that fit.
+    def _small_trees(self, task, guess, max_bytes, most_left=np.inf):
+        """Grow many small trees that fit; None if not even the first does.
 
-        Return None where they leave too much of the loss: large trees learn rows by heart where
-        there are few rows for each split, small ones cannot, and so tell whether classes are easy
-        indeed.
+        Return None, too, where they leave more of the loss than `most_left`: large trees learn rows
+        by heart where there are few rows for each split, small ones cannot, and so tell whether
+        classes are easy indeed.
         """
         best = None
         for _ in range(_PASSES - 1):
-            n_splits = max(1, int(_AHEAD * wanted))
-            trees, scores, price = self._pass(task, _Guess(n_splits, price, are_small=True))
-            if task.left(scores) > _EASY_FOR_SMALL:
+            trees, scores, price = self._pass(task, guess)
+            if task.left(scores) > most_left:
                 return None
-            size = self._coded_bytes(trees, task.width)
+            size = self._grown_bytes(trees, task.width)
             if size > max_bytes:
                 return self._first_trees(task, trees, max_bytes)
-            best = trees
-            if size >= _FULL * max_bytes or (~trees.is_leaf).sum() < n_splits:
+            best, n_splits, most = trees, guess.n_splits, self._most_splits - 1
+            if size >= _FULL * max_bytes or (~trees.is_leaf).sum() < n_splits or n_splits == most:
                 break
-            wanted = n_splits * self._share(trees, size, max_bytes)
+            wanted = _AHEAD * n_splits * self._share(trees, size, max_bytes)
+            guess = replace(guess, n_splits=int(np.clip(wanted, 1, most)), price=price)
         return best
 
     def _first_trees(self, task, trees, max_bytes):
@@ -278,7 +307,7 @@ class _CompactBoosting(CompactForest):
         few, many = 0, len(trees.root)
         while many > few + 1:
             n = (few + many) // 2
-            size = self._coded_bytes(trees.first(n), task.width)
+            size = self._grown_bytes(trees.first(n), task.width)
             few, many = (n, many) if size <= max_bytes else (few, n)
         return trees.first(few) if few else None
 
@@ -287,8 +316,8 @@ class _CompactBoosting(CompactForest):
         n_splits = guess.n_splits
         while True:
             n_splits = max(1, n_splits // 2)
-            trees, _, _ = self._pass(task, _Guess(n_splits, guess.price))
-            size = self._coded_bytes(trees, task.width)
+            trees, _, _ = self._pass(task, replace(guess, n_splits=n_splits))
+            size = self._grown_bytes(trees, task.width)
             if size <= max_bytes:
                 return trees
             if n_splits == 1:
@@ -302,7 +331,7 @@ class _CompactBoosting(CompactForest):
 
     def _pass(self, task, guess):
         """Grow trees; return them, their scores, and the price of a byte."""
-        plan, bins = self._plan(task, guess), self._binned(task.X, guess.n_splits)
+        plan, bins = self._plan(task, guess), self._binned(task.X, guess)
 
         def rounds(trees):
             return progress(trees, type(self).__name__, verbose=self.verbose)
@@ -311,22 +340,26 @@ class _CompactBoosting(CompactForest):
         trees, scores, least = boosted(*rows, plan, rounds)
         return share_thresholds(trees, task.X), scores, 8 * least / _BITS_OF_A_SPLIT
 
-    def _binned(self, X, n_splits) -> Bins:
-        if self.max_bins != "auto":
-            return binned(X, self.max_bins)
-        return binned(X, int(2 ** np.clip(np.floor(np.log2(n_splits / 16)), 5, 7)))
+    def _binned(self, X, guess) -> Bins:
+        n_bins = self.max_bins
+        if n_bins == "auto":
+            wanted = int(2 ** np.clip(np.floor(np.log2(guess.n_splits / 16)), 5, 7))
+            n_bins = _BINS_OF_ONE if self._is_in_turn else wanted
+        return binned(X, n_bins)
 
     def _plan(self, task, guess):
-        n_trees = self._n_trees(guess)
+        n_leaves = self._n_leaves(guess)
+        n_trees = self._n_trees(guess.n_splits, n_leaves)
         prices = guess.price * (1 + task.width), self.feature_penalty
         if self.threshold_penalty != "auto":
             prices = self.threshold_penalty, self.feature_penalty
         rate, rows = self.learning_rate, self.min_samples_leaf
         if rate == "auto":
-            rate = self._rate(n_trees, len(task.X))
+            rate = _RATE_OF_ONE if self._is_in_turn else self._rate(n_trees, len(task.X))
         if rows == "auto":
             rows = 5 if self._n_outputs > 1 else int(np.clip(len(task.X) // 20, 1, 20))
-        return Plan(guess.n_splits, n_trees, rate, rows, self.l2_regularization, prices)
+        parts = n_trees, n_leaves, rate, rows, self.l2_regularization, prices, self._is_in_turn
+        return Plan(guess.n_splits, *parts)
 
     def _rate(self, n_trees, n_rows):
         """Return a learning rate: less with more trees, and where few rows would be overfitted."""
@@ -335,12 +368,17 @@ class _CompactBoosting(CompactForest):
         cautious = min(_HIGHEST_RATE, 3.0 * n_trees**-0.4, 0.01 * n_rows**0.5)
         return min(_HIGHEST_RATE, max(cautious, 3.0 / n_trees))
 
-    def _n_trees(self, guess):
+    def _n_leaves(self, guess):
+        """Return how many leaves a tree may have; None where it does not matter."""
+        if self.max_leaf_nodes is not None or self.max_iter is not None:
+            return self.max_leaf_nodes
+        if self._is_in_turn:
+            return _LEAVES_OF_ONE
+        return self._n_outputs if guess.are_small else None  # one for each class
+
+    def _n_trees(self, n_splits, n_leaves):
         if self.max_iter is not None:
             return self.max_iter
-        n_splits, n_leaves = guess.n_splits, self.max_leaf_nodes
-        if n_leaves is None and guess.are_small:
-            n_leaves = self._n_outputs  # one for each class
         if n_leaves is not None:
             return -(-n_splits // (n_leaves - 1))
         wanted = (
@@ -440,7 +478,9 @@ class CompactBoostingClassifier(CompactForestClassifier, _CompactBoosting):
     """
 
     _parameter_constraints: ClassVar[dict] = (
-        CompactForestClassifier._parameter_constraints | _CompactBoosting._parameter_constraints
+        CompactForestClassifier._parameter_constraints
+        | _CompactBoosting._parameter_constraints
+        | {"multi_strategy": [StrOptions({"multi_output_tree", "one_output_per_tree"})]}
     )
 
     def __init__(
@@ -459,6 +499,7 @@ class CompactBoostingClassifier(CompactForestClassifier, _CompactBoosting):
         refine="auto",
         ridge="auto",
         n_codes="auto",
+        multi_strategy="multi_output_tree",
         class_weight=None,
         verbose=False,
         random_state=None,
@@ -480,6 +521,7 @@ class CompactBoostingClassifier(CompactForestClassifier, _CompactBoosting):
             verbose=verbose,
             random_state=random_state,
         )
+        self.multi_strategy = multi_strategy
         self.class_weight = class_weight
 
 
