@@ -391,7 +391,7 @@ class CompactBoostingClassifier(CompactForestClassifier, _CompactBoosting):
     """Boosted trees in few bytes, for classification.
 
     The score of a class is ``offset + sum_t value_t[leaf_t(x)]``; of two classes the second has
-    one. Trees are grown on the gradient of the cross-entropy [1]_, in which all classes share each
+    one. Trees are grown on the gradient of the cross-entropy [1]_, in which classes may share each
     tree; a split with a new threshold or feature has to be worth the bytes that these take.
 
     Parameters
@@ -399,17 +399,19 @@ class CompactBoostingClassifier(CompactForestClassifier, _CompactBoosting):
     max_bytes : int, default=None
         Bound of `n_model_bytes_`, which as many splits as possible use up.
     max_iter : int, default=None
-        Number of trees. None means what suits the number of splits: few large ones with several
-        classes, else many of about four splits.
+        Number of trees, whichever classes they serve. None means what suits the number of splits:
+        few large ones where several classes share them, else many small ones.
     max_leaf_nodes : int, default=None
         Leaves of a tree, at most. None means what `max_bytes` allows, or 31 without it. Where trees
         of any size would leave hardly anything of the loss of several classes, it means one for
-        each class.
+        each class; where each tree serves one of them, 4.
     learning_rate : float or "auto", default="auto"
-        Share of the Newton step that a leaf takes; "auto" takes less with more trees.
+        Share of the Newton step that a leaf takes; "auto" takes less with more trees, and 0.4 where
+        each serves one of several classes.
     max_bins : int or "auto", default="auto"
         Bins into which the values of a feature are put, 256 at most; between them lie the
-        thresholds. "auto" means 32 to 128, fewer where there is little room.
+        thresholds. "auto" means 32 to 128, fewer where there is little room, and 64 where each
+        tree serves one of several classes.
     min_samples_leaf : int or "auto", default="auto"
         Rows of a leaf, at least; "auto" means 5 with several classes, else 20, or a twentieth of
         all rows if that is less.
@@ -426,12 +428,18 @@ class CompactBoostingClassifier(CompactForestClassifier, _CompactBoosting):
     refine : bool or "auto", default="auto"
         Whether the leaves are refitted to the targets, all at once, when the trees are grown; they
         always are once they are pruned. Otherwise their values are those of boosting, rounded so
-        that the sums stay as they were. "auto" means with several classes.
+        that the sums stay as they were. "auto" means where several classes share each tree.
     ridge : float or "auto", default="auto"
         Penalty of the refit, in rows: a leaf of that many rows is halved. "auto" is 0.3 with
         several classes, else 30.
     n_codes : int or "auto", default="auto"
-        Different rows of values that leaves share; "auto" depends on the number of leaves.
+        Different rows of values that leaves share; "auto" depends on the number of leaves. Where
+        each tree serves one class and leaves are not refitted, these have a byte of their own.
+    multi_strategy : {"multi_output_tree", "one_output_per_tree"}, default="multi_output_tree"
+        Whether several classes share each tree, which takes fewer bytes for the same error on rows
+        like those of the training, or each tree serves one class and the next tree the next one.
+        These generalise better to rows of another kind, such as those of persons who are new, where
+        classes are few; try both on folds that keep such rows apart. Of two classes all is one.
     class_weight : dict, "balanced" or None, default=None
         Weight of each class; "balanced" makes their total weights equal.
     verbose : bool or int, default=False
