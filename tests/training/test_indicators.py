@@ -73,6 +73,25 @@ def test_features_are_who_reaches_a_node():
     np.testing.assert_allclose(indicators.sums(values), features.T @ values, atol=1e-12)
 
 
+@pytest.mark.parametrize("least", [0.0, 1.0, 100.0])
+def test_sums_beyond_their_limits(least):
+    trees, X, _ = problem(100, 64)  # more of them than there is room for at first
+    rng = np.random.default_rng(0)
+    values, limit = rng.normal(size=(len(X), 2)), rng.random(trees.n_nodes)
+    skipped = rng.random((trees.n_nodes, 2)) < 0.3
+    sums, largest, nodes, columns, excess = Indicators.of(trees, X).beyond(
+        values, limit, skipped, least
+    )
+    expected = dense(trees, X).T @ values
+    np.testing.assert_allclose(sums, expected, atol=1e-12)
+    beyond = np.where(skipped, 0.0, np.maximum(np.abs(expected) - limit[:, None], 0.0))
+    assert largest == pytest.approx(beyond.max())
+    assert len(nodes) > 1024 or least
+    where = np.nonzero((beyond > least).T)
+    np.testing.assert_array_equal([columns, nodes], where)
+    np.testing.assert_allclose(excess, beyond.T[where])
+
+
 def test_path_sums_are_scores():
     trees, X, _ = problem()
     coef = np.random.default_rng(0).normal(size=(trees.n_nodes, 2))

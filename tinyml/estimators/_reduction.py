@@ -201,13 +201,17 @@ class ReducedForest(CompactForest):
 
     def _share(self, task, max_bytes, trees):
         """Return the larger share of nodes and bytes that trees take; up to 1 they fit."""
-        if trees not in task.sizes:
-            remaining, _ = trees.without_stumps()
-            task.sizes[trees] = remaining.n_nodes, self._expected_bytes(task, remaining)
-        n_nodes, n_bytes = task.sizes[trees]
+        n_nodes, n_bytes = self._size(task, trees)
         of_nodes = 0.0 if self.max_nodes is None else n_nodes / self.max_nodes
         of_bytes = 0.0 if max_bytes is None else n_bytes / max_bytes
         return max(of_nodes, of_bytes)
+
+    def _size(self, task, trees):
+        """Return nodes and bytes of trees, those that are one leaf left out."""
+        if trees not in task.sizes:
+            remaining, _ = trees.without_stumps()
+            task.sizes[trees] = remaining.n_nodes, self._expected_bytes(task, remaining)
+        return task.sizes[trees]
 
     def _expected_bytes(self, task, trees):
         """Bytes of the tables, at most: leaves may not have their values yet."""

@@ -40,7 +40,9 @@ class _Selection(Reduction):
 
     n_penalties: int = 20
     verbose: Any = False
-    points: list = field(default_factory=list)
+    models: list = field(default_factory=list)
+    solutions: dict = field(default_factory=dict)
+    walks: dict = field(default_factory=dict)
 
     @cached_property
     def grown_trees(self) -> Trees:
@@ -78,20 +80,29 @@ class _Selection(Reduction):
         return model
 
     def point(self, k):
-        """Return the model at a penalty of the path."""
-        while len(self.points) <= k:
-            start = self.points[-1] if self.points else self.nothing
-            self.points.append(self._minimised(start, self.penalties[len(self.points)]))
-        return self.points[k]
+        """Return the solution at a penalty of the path."""
+        while len(self.models) <= k:
+            start = self.models[-1] if self.models else self.nothing
+            self.models.append(self._minimised(start, self.penalties[len(self.models)]))
+        if k not in self.solutions:
+            self.solutions[k] = self._solution(self.models[k])
+        return self.solutions[k]
 
     def between(self, k):
-        """Yield models from one penalty of the path to the next."""
-        model = self.points[k]
+        """Yield solutions from one penalty of the path to the next, each of them found once."""
+        known, walk = self.walks.setdefault(k, ([], self._walk(k)))
+        for n in range(_FINER):
+            if n == len(known):
+                known.append(next(walk))
+            yield known[n]
+
+    def _walk(self, k):
+        model = self.models[k]
         for penalty in np.geomspace(*self.penalties[k : k + 2], _FINER + 2)[1:-1]:
             model = self._minimised(model, penalty)
-            yield model
+            yield self._solution(model)
 
-    def solution(self, model):
+    def _solution(self, model):
         """Return what is left of the forest, and what its leaves add to."""
         trees, coef = self.grown_trees, model.dense
         constant = coef[0].copy()
@@ -142,14 +153,13 @@ class _L1Forest(ReducedForest):
         best = None
         numbers = range(self.n_penalties)
         for k in progress(numbers, type(self).__name__, verbose=self.verbose):
-            found = task.solution(task.point(k))
+            found = task.point(k)
             if share(found[0]) > 1:
                 break
             best = found
         else:
             k = self.n_penalties
-        for model in task.between(k - 1) if 0 < k < self.n_penalties else ():
-            found = task.solution(model)
+        for found in task.between(k - 1) if 0 < k < self.n_penalties else ():
             if share(found[0]) > 1:
                 break
             best = found
@@ -159,10 +169,9 @@ class _L1Forest(ReducedForest):
     def _path(self, task):
         """Say of every point of the path what it takes and what it is worth."""
         rows = []
-        for penalty, model in zip(task.penalties, task.points, strict=False):
-            trees = task.solution(model)[0].without_stumps()[0]
-            size = self._expected_bytes(task, trees)
-            rows.append((penalty, size, trees.n_nodes, model.loss_value))
+        for k, model in enumerate(task.models):
+            n_nodes, n_bytes = self._size(task, task.point(k)[0])
+            rows.append((task.penalties[k], n_bytes, n_nodes, model.loss_value))
         return np.array(rows, dtype=_POINT)
 
 

@@ -23,6 +23,7 @@ from .trees import Trees
 
 _LEAST_CURVATURE = 0.01  # below it, the model of a nearly certain row promises too much
 _MOST_SWEEPS = 5  # over one quadratic model
+_STEPS = 5  # between two looks for coefficients that should not be zero
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +44,32 @@ class Indicators:
     def sums(self, values: np.ndarray) -> np.ndarray:
         """Return the sum over the rows that reach each node, shape (n_nodes, k)."""
         return _sums(values, self.rows, self.start, self.end, self.left, self.right)
+
+    def beyond(self, values, limit, skipped, least):
+        """Look for sums that are larger than allowed, in absolute terms.
+
+        Parameters
+        ----------
+        values : ndarray of shape (n, k)
+        limit : ndarray of shape (n_nodes,)
+            Of the sums of each node.
+        skipped : ndarray of shape (n_nodes, k), bool
+            Sums that are not looked at.
+        least : float
+            Excesses up to this are only counted in the largest one.
+
+        Returns
+        -------
+        sums : ndarray of shape (n_nodes, k)
+        largest : float
+            By which a sum exceeds its limit; 0 if none does.
+        nodes, columns, excess : ndarray
+            What exceeds its limit by more than `least`, in order of columns.
+        """
+        parts = self.rows, self.start, self.end, self.left, self.right
+        sums, largest, *found = _beyond(values, *parts, limit, skipped, least)
+        order = np.lexsort(found[:2])
+        return sums, largest, *(array[order] for array in found)
 
     def descend(self, nodes, outputs, slope, bend, penalty, coef):
         """Minimise a quadratic model over some coefficients, in place.
@@ -107,38 +134,46 @@ class SparseModel:
     def minimise(self, penalty, tolerance, max_iter):
         """Minimise F for the penalties p of all nodes, from where the coefficients are.
 
-        Return the largest violation of the conditions of optimality.
+        A few steps of the coefficients that are not zero follow each look at all nodes. Return the
+        largest violation of the conditions of optimality.
         """
-        self._hold(self.coef != 0)
+        n_steps = 0  # since the last look
         for _ in range(max_iter):
-            violation = self._violation(penalty)
-            if violation.max() <= tolerance:
+            if n_steps == 0:
+                self._hold(self.coef != 0)
+                violation, *others = self._violations(penalty, tolerance)
+                if violation <= tolerance:
+                    return violation
+                self._admit(*others)
+            fell = self._step(penalty[self.nodes])
+            if not fell and n_steps == 0:
                 break
-            self._admit(violation, tolerance)
-            if not self._step(penalty[self.nodes]):
-                break
-        return self._violation(penalty).max()
+            self._hold(self.coef != 0)
+            n_steps = (n_steps + 1) % _STEPS if fell else 0
+        return self._violations(penalty, tolerance)[0]
 
-    def _violation(self, penalty):
-        """Distance of zero from the subdifferential of F at each node and output."""
-        slope = self.indicators.sums(self.gradient)
-        there = slope[self.nodes, self.outputs]
-        violation = np.maximum(np.abs(slope) - penalty[:, None], 0.0)
-        at_zero = np.maximum(np.abs(there) - penalty[self.nodes], 0.0)
-        there = np.where(self.coef, there + np.sign(self.coef) * penalty[self.nodes], at_zero)
-        violation[self.nodes, self.outputs] = np.abs(there)
-        return violation
+    def _violations(self, penalty, tolerance):
+        """Measure how far zero is from the subdifferential of F at the nodes and outputs.
+
+        Return the largest distance, and nodes, outputs and distances of those that are not held yet
+        and violate the conditions by more than the tolerance.
+        """
+        held = np.zeros((len(penalty), self.gradient.shape[1]), dtype=bool)
+        held[self.nodes, self.outputs] = True
+        slope, largest, *others = self.indicators.beyond(self.gradient, penalty, held, tolerance)
+        there, price = slope[self.nodes, self.outputs], penalty[self.nodes]
+        at_zero = np.maximum(np.abs(there) - price, 0.0)
+        there = np.where(self.coef, np.abs(there + np.sign(self.coef) * price), at_zero)
+        return max(largest, there.max(initial=0.0)), *others
 
     def _hold(self, mask):
         self.nodes, self.outputs, self.coef = self.nodes[mask], self.outputs[mask], self.coef[mask]
 
-    def _admit(self, violation, tolerance):
+    def _admit(self, node, output, violation):
         """Add coefficients that violate the conditions most, as many as there are or 200."""
-        violation[self.nodes, self.outputs] = 0.0
-        output, node = np.nonzero(np.greater(violation, tolerance).T)
         most = max(200, len(self.nodes))
         if len(node) > most:
-            worst = np.argsort(-violation[node, output], kind="stable")[:most]
+            worst = np.argsort(-violation, kind="stable")[:most]
             output, node = output[worst], node[worst]
         nodes, outputs = np.append(self.nodes, node), np.append(self.outputs, output)
         order = np.lexsort((nodes, outputs))
@@ -227,16 +262,54 @@ def _ranges(leaves, left, right):
 
 
 @njit(cache=True)
+def _beyond(values, rows, start, end, left, right, limit, skipped, least):
+    n_columns = values.shape[1]
+    sums = np.empty((len(left), n_columns))
+    nodes, columns = np.empty(1024, dtype=np.int64), np.empty(1024, dtype=np.int64)
+    excess = np.empty(1024)
+    n, largest = 0, 0.0
+    for m in range(len(left) - 1, -1, -1):
+        if left[m] >= 0:
+            for k in range(n_columns):
+                sums[m, k] = sums[left[m], k] + sums[right[m], k]
+        else:
+            _add_rows(values, rows[start[m] : end[m]], sums[m])
+        for k in range(n_columns):
+            size = abs(sums[m, k]) - limit[m]
+            if (size <= largest and size <= least) or skipped[m, k]:
+                continue
+            largest = max(largest, size)
+            if size > least:
+                if n == len(nodes):
+                    nodes, columns = _doubled(nodes), _doubled(columns)
+                    excess = _doubled(excess)
+                nodes[n], columns[n], excess[n] = m, k, size
+                n += 1
+    return sums, largest, nodes[:n], columns[:n], excess[:n]
+
+
+@njit(cache=True)
+def _doubled(array):
+    return np.concatenate((array, np.empty_like(array)))
+
+
+@njit(cache=True)
+def _add_rows(values, rows, sums):
+    sums[:] = 0.0
+    for i in rows:
+        for k in range(len(sums)):
+            sums[k] += values[i, k]
+
+
+@njit(cache=True)
 def _sums(values, rows, start, end, left, right):
-    sums = np.zeros((len(left), values.shape[1]))
+    sums = np.empty((len(left), values.shape[1]))
     for m in range(len(left) - 1, -1, -1):
         if left[m] >= 0:
             for k in range(values.shape[1]):
                 sums[m, k] = sums[left[m], k] + sums[right[m], k]
         else:
-            for i in rows[start[m] : end[m]]:
-                for k in range(values.shape[1]):
-                    sums[m, k] += values[i, k]
+            _add_rows(values, rows[start[m] : end[m]], sums[m])
     return sums
 
 
