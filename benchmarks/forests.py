@@ -6,8 +6,7 @@
 
 Every method has a few settings. For each data set and size the setting is chosen by 5-fold
 cross-validation inside the training rows and kept in `forests_chosen.json`; only then are the test
-rows scored, once for each of five seeds. Folds are shuffled, except of har_feat: its test rows are
-of other persons, and its training rows lie in the order of persons. A smaller model may be chosen for a larger size. All sizes
+rows scored, once for each of five seeds. A smaller model may be chosen for a larger size. All sizes
 are those of the packed tables of this project, for rivals too. Our own models are scored as the
 integer programs that run on a device (``bits=16``), the rivals in float.
 """
@@ -32,7 +31,6 @@ from tinyml.training.trees import Trees, joined, threshold_bytes
 
 SIZES = (512, 1024, 2048, 4096, 8192, 16384, 32768)
 REGRESSION = ("california", "elevators")
-PERSONS = ("har_feat",)  # training rows lie in their order
 REAL = (*REGRESSION, "magic_gamma", "har_feat")
 SETS = ("letter", "covtype_15k", "magic_gamma", "optdigits", "har_feat", *REGRESSION)
 SEEDS = range(5)
@@ -63,19 +61,16 @@ def several_outputs(name):
     return name not in (*REGRESSION, "magic_gamma")
 
 
-ONE_OUTPUT = {"multi_strategy": "one_output_per_tree"}
 SLOW = [(n, rate) for n in (8, 16, 31) for rate in (0.1, 0.2)]
 
 
 def boosting(setting, name, X, y, seed):
-    """The defaults, or trees of one class each, refitted leaves, other sizes of trees and steps."""
+    """The defaults; of two classes also refitted leaves, and other sizes of trees and steps."""
     if setting == 0:
         return ours("CompactBoosting", {}, name, X, y, seed)
     if setting == 1:  # for few leaves
         return ours("CompactBoosting", {"refine": True, "ridge": 10.0}, name, X, y, seed, SIZES[:4])
-    if setting == 2:
-        return ours("CompactBoosting", ONE_OUTPUT, name, X, y, seed)
-    n_leaves, rate = SLOW[setting - 3]
+    n_leaves, rate = SLOW[setting - 2]
     settings = {"max_leaf_nodes": n_leaves, "learning_rate": rate, "n_codes": 32, "max_bins": 128}
     return ours("CompactBoosting", settings, name, X, y, seed)
 
@@ -250,7 +245,7 @@ def visit(node, nodes):
 
 
 METHODS = {  # the function and its number of settings
-    "boosting": (boosting, 3 + len(SLOW)),
+    "boosting": (boosting, 2 + len(SLOW)),
     "cost-complexity": (partial(pruned, "cost-complexity"), 1),
     "budget": (partial(path, "PrunedForest", {"method": "budget"}), 1),
     "depth": (partial(pruned, "depth"), 1),
@@ -277,7 +272,8 @@ def losses(name, predicted, y):
 def fold_losses(name, method, setting, fold):
     """Return the mean loss on a fold at every size; infinite where nothing fits."""
     X, y, _, _ = rows(name)
-    train, held = list(folds_of(name).split(X, y))[fold]
+    folds = KFold if name in REGRESSION else StratifiedKFold
+    train, held = list(folds(5, shuffle=True, random_state=0).split(X, y))[fold]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         models = METHODS[method][0](setting, name, X[train], y[train], 0)
@@ -287,20 +283,12 @@ def fold_losses(name, method, setting, fold):
         ]
 
 
-def folds_of(name):
-    if name in PERSONS:
-        return KFold(5)
-    return (KFold if name in REGRESSION else StratifiedKFold)(5, shuffle=True, random_state=0)
-
-
 def settings_of(name, method):
     n = METHODS[method][1]
     if method == "boosting" and several_outputs(name):
-        return [0, 2]
+        n = 1
     if name in REGRESSION and method == "boosting":
-        return [0, 3 + SLOW.index((8, 0.1)), 3 + SLOW.index((16, 0.1))]
-    if method == "boosting":
-        return [s for s in range(n) if s != 2]
+        return [0, 2 + SLOW.index((8, 0.1)), 2 + SLOW.index((16, 0.1))]
     if name in REGRESSION and method in RIVALS[:2]:
         return range(0, n, 2)  # leaves of one class are of no use
     return range(n)

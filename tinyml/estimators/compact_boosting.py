@@ -2,11 +2,11 @@
 
 "Boosted trees on a diet" lower the gain of a split by a price where its feature, or its threshold,
 is not in use yet, and keep thresholds and leaves in tables for the whole forest. Here one tree
-serves all classes, unless it is to serve one: its leaves hold a value for each, and such rows of
-values come from a small codebook that is learned against the loss when all trees are grown.
+serves all classes: its leaves hold a value for each, and such rows of values come from a small
+codebook that is learned against the loss when all trees are grown.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from numbers import Integral, Real
 from typing import ClassVar
@@ -15,11 +15,10 @@ import numpy as np
 from scipy.special import log_softmax
 
 from ..base import Interval, StrOptions, _fit_context, blas_single_thread, progress
-from ..codegen.fixed import grid
 from ..codegen.lower import lower
 from ..training.boosting import Plan, boosted
 from ..training.growing import Bins, binned
-from ..training.refinement import constant, rounded
+from ..training.refinement import constant
 from ..training.trees import share_thresholds, threshold_bytes
 from ._forests import (
     CompactForest,
@@ -37,8 +36,6 @@ _HIGHEST_RATE = 0.6
 _EASY = 0.02  # of the loss, if large trees leave no more than this,
 _EASY_FOR_SMALL = 0.04  # and small trees no more than this
 _AHEAD = 1.05  # times the splits that fit, where the last trees can be left out
-_LEAVES_OF_ONE, _RATE_OF_ONE, _BINS_OF_ONE = 4, 0.4, 64  # where each tree serves one class
-_BITS_OF_ONE = 8  # of a leaf then
 _OVERGROWN = 2.5  # times the bytes, of which the best are kept
 _MANY_LEAVES = 1000  # of which each weighs less when they are refitted
 
@@ -166,11 +163,8 @@ class _CompactBoosting(CompactForest):
 
     def _finish(self, task, trees):
         """Let the leaves share values, and keep the forest."""
-        if self._leaves_stay:
-            frac = grid(trees.value, _BITS_OF_ONE)
-            trees = replace(trees, value=rounded(trees.value, frac))
-            offset = rounded(task.offset, frac)
-        elif self._n_outputs > 1 if self.refine == "auto" else self.refine:
+        refine = self._n_outputs > 1 if self.refine == "auto" else self.refine
+        if refine:
             rows = task.X, task.target, task.weight
             trees, offset = self._refitted(trees, *rows, self._loss_name, task.seed)
         else:
@@ -178,21 +172,6 @@ class _CompactBoosting(CompactForest):
         self.n_iter_ = len(trees.root)
         self._keep(trees, offset, task.X)
         return self
-
-    @property
-    def _is_in_turn(self):
-        """Whether each tree serves one class, the next one the next."""
-        return self._n_outputs > 1 and self.multi_strategy == "one_output_per_tree"
-
-    @property
-    def _leaves_stay(self):
-        """Whether leaves share no rows of values: alone, those of one class are smaller."""
-        return self._is_in_turn and not self._prunes and self.refine is not True
-
-    def _grown_bytes(self, trees, width):
-        """Bytes of the tables of trees that have been grown, once their leaves are fitted."""
-        count = self._bare_bytes if self._leaves_stay else self._coded_bytes
-        return count(trees, width)
 
     # Pruning -------------------------------------------------------------------------------------
 
@@ -235,28 +214,20 @@ class _CompactBoosting(CompactForest):
     @property
     def _n_splits(self):
         """Splits of the forest, where bytes do not decide."""
-        n_leaves, n_trees = 31, 30
-        if self._is_in_turn:
-            n_leaves, n_trees = _LEAVES_OF_ONE, n_trees * self._n_outputs
-        if self.max_leaf_nodes is not None:
-            n_leaves = self.max_leaf_nodes
-        return (n_leaves - 1) * (n_trees if self.max_iter is None else self.max_iter)
+        leaves = 31 if self.max_leaf_nodes is None else self.max_leaf_nodes
+        return (leaves - 1) * (30 if self.max_iter is None else self.max_iter)
 
     def _within(self, task, max_bytes):
         """Grow as many splits as fit, in passes."""
         low, high, best = 0, self._most_splits, None
         guess = _Guess(min(high - 1, 8 * max_bytes // _BITS_OF_A_SPLIT + 1))
-        if self._is_in_turn:
-            trees = self._small_trees(task, guess, max_bytes)
-            return trees or self._fewer(task, guess, max_bytes)
         for n_before in range(_PASSES):
             n_splits = guess.n_splits
             trees, scores, price = self._pass(task, guess)
-            size = self._grown_bytes(trees, task.width)
+            size = self._coded_bytes(trees, task.width)
             wanted = n_splits * self._share(trees, size, max_bytes)
             if n_before == 0 and self._may_be_small and task.left(scores) <= _EASY:
-                small = _Guess(max(1, int(_AHEAD * wanted)), price, are_small=True)
-                small = self._small_trees(task, small, max_bytes, _EASY_FOR_SMALL)
+                small = self._small_trees(task, wanted, price, max_bytes)
                 if small:
                     return small
             if size <= max_bytes:
@@ -280,26 +251,26 @@ class _CompactBoosting(CompactForest):
         is_given = self.max_iter is not None or self.max_leaf_nodes is not None
         return self._loss_name == "softmax" and not is_given
 
-    def _small_trees(self, task, guess, max_bytes, most_left=np.inf):
-        """Grow many small trees that fit; None if not even the first does.
+    def _small_trees(self, task, wanted, price, max_bytes):
+        """Grow many small trees that fit.
 
-        Return None, too, where they leave more of the loss than `most_left`: large trees learn rows
-        by heart where there are few rows for each split, small ones cannot, and so tell whether
-        classes are easy indeed.
+        Return None where they leave too much of the loss: large trees learn rows by heart where
+        there are few rows for each split, small ones cannot, and so tell whether classes are easy
+        indeed.
         """
         best = None
         for _ in range(_PASSES - 1):
-            trees, scores, price = self._pass(task, guess)
-            if task.left(scores) > most_left:
+            n_splits = max(1, int(_AHEAD * wanted))
+            trees, scores, price = self._pass(task, _Guess(n_splits, price, are_small=True))
+            if task.left(scores) > _EASY_FOR_SMALL:
                 return None
-            size = self._grown_bytes(trees, task.width)
+            size = self._coded_bytes(trees, task.width)
             if size > max_bytes:
                 return self._first_trees(task, trees, max_bytes)
-            best, n_splits, most = trees, guess.n_splits, self._most_splits - 1
-            if size >= _FULL * max_bytes or (~trees.is_leaf).sum() < n_splits or n_splits == most:
+            best = trees
+            if size >= _FULL * max_bytes or (~trees.is_leaf).sum() < n_splits:
                 break
-            wanted = _AHEAD * n_splits * self._share(trees, size, max_bytes)
-            guess = replace(guess, n_splits=int(np.clip(wanted, 1, most)), price=price)
+            wanted = n_splits * self._share(trees, size, max_bytes)
         return best
 
     def _first_trees(self, task, trees, max_bytes):
@@ -307,7 +278,7 @@ class _CompactBoosting(CompactForest):
         few, many = 0, len(trees.root)
         while many > few + 1:
             n = (few + many) // 2
-            size = self._grown_bytes(trees.first(n), task.width)
+            size = self._coded_bytes(trees.first(n), task.width)
             few, many = (n, many) if size <= max_bytes else (few, n)
         return trees.first(few) if few else None
 
@@ -316,8 +287,8 @@ class _CompactBoosting(CompactForest):
         n_splits = guess.n_splits
         while True:
             n_splits = max(1, n_splits // 2)
-            trees, _, _ = self._pass(task, replace(guess, n_splits=n_splits))
-            size = self._grown_bytes(trees, task.width)
+            trees, _, _ = self._pass(task, _Guess(n_splits, guess.price))
+            size = self._coded_bytes(trees, task.width)
             if size <= max_bytes:
                 return trees
             if n_splits == 1:
@@ -331,7 +302,7 @@ class _CompactBoosting(CompactForest):
 
     def _pass(self, task, guess):
         """Grow trees; return them, their scores, and the price of a byte."""
-        plan, bins = self._plan(task, guess), self._binned(task.X, guess)
+        plan, bins = self._plan(task, guess), self._binned(task.X, guess.n_splits)
 
         def rounds(trees):
             return progress(trees, type(self).__name__, verbose=self.verbose)
@@ -340,12 +311,10 @@ class _CompactBoosting(CompactForest):
         trees, scores, least = boosted(*rows, plan, rounds)
         return share_thresholds(trees, task.X), scores, 8 * least / _BITS_OF_A_SPLIT
 
-    def _binned(self, X, guess) -> Bins:
-        n_bins = self.max_bins
-        if n_bins == "auto":
-            wanted = int(2 ** np.clip(np.floor(np.log2(guess.n_splits / 16)), 5, 7))
-            n_bins = _BINS_OF_ONE if self._is_in_turn else wanted
-        return binned(X, n_bins)
+    def _binned(self, X, n_splits) -> Bins:
+        if self.max_bins != "auto":
+            return binned(X, self.max_bins)
+        return binned(X, int(2 ** np.clip(np.floor(np.log2(n_splits / 16)), 5, 7)))
 
     def _plan(self, task, guess):
         n_leaves = self._n_leaves(guess)
@@ -355,10 +324,10 @@ class _CompactBoosting(CompactForest):
             prices = self.threshold_penalty, self.feature_penalty
         rate, rows = self.learning_rate, self.min_samples_leaf
         if rate == "auto":
-            rate = _RATE_OF_ONE if self._is_in_turn else self._rate(n_trees, len(task.X))
+            rate = self._rate(n_trees, len(task.X))
         if rows == "auto":
             rows = 5 if self._n_outputs > 1 else int(np.clip(len(task.X) // 20, 1, 20))
-        parts = n_trees, n_leaves, rate, rows, self.l2_regularization, prices, self._is_in_turn
+        parts = n_trees, n_leaves, rate, rows, self.l2_regularization, prices
         return Plan(guess.n_splits, *parts)
 
     def _rate(self, n_trees, n_rows):
@@ -370,11 +339,9 @@ class _CompactBoosting(CompactForest):
 
     def _n_leaves(self, guess):
         """Return how many leaves a tree may have; None where it does not matter."""
-        if self.max_leaf_nodes is not None or self.max_iter is not None:
-            return self.max_leaf_nodes
-        if self._is_in_turn:
-            return _LEAVES_OF_ONE
-        return self._n_outputs if guess.are_small else None  # one for each class
+        if guess.are_small:
+            return self._n_outputs  # one for each class
+        return self.max_leaf_nodes
 
     def _n_trees(self, n_splits, n_leaves):
         if self.max_iter is not None:
@@ -391,7 +358,7 @@ class CompactBoostingClassifier(CompactForestClassifier, _CompactBoosting):
     """Boosted trees in few bytes, for classification.
 
     The score of a class is ``offset + sum_t value_t[leaf_t(x)]``; of two classes the second has
-    one. Trees are grown on the gradient of the cross-entropy [1]_, in which classes may share each
+    one. Trees are grown on the gradient of the cross-entropy [1]_, in which all classes share each
     tree; a split with a new threshold or feature has to be worth the bytes that these take.
 
     Parameters
@@ -399,19 +366,17 @@ class CompactBoostingClassifier(CompactForestClassifier, _CompactBoosting):
     max_bytes : int, default=None
         Bound of `n_model_bytes_`, which as many splits as possible use up.
     max_iter : int, default=None
-        Number of trees, whichever classes they serve. None means what suits the number of splits:
-        few large ones where several classes share them, else many small ones.
+        Number of trees. None means what suits the number of splits: few large ones with several
+        classes, else many of about four splits.
     max_leaf_nodes : int, default=None
         Leaves of a tree, at most. None means what `max_bytes` allows, or 31 without it. Where trees
         of any size would leave hardly anything of the loss of several classes, it means one for
-        each class; where each tree serves one of them, 4.
+        each class.
     learning_rate : float or "auto", default="auto"
-        Share of the Newton step that a leaf takes; "auto" takes less with more trees, and 0.4 where
-        each serves one of several classes.
+        Share of the Newton step that a leaf takes; "auto" takes less with more trees.
     max_bins : int or "auto", default="auto"
         Bins into which the values of a feature are put, 256 at most; between them lie the
-        thresholds. "auto" means 32 to 128, fewer where there is little room, and 64 where each
-        tree serves one of several classes.
+        thresholds. "auto" means 32 to 128, fewer where there is little room.
     min_samples_leaf : int or "auto", default="auto"
         Rows of a leaf, at least; "auto" means 5 with several classes, else 20, or a twentieth of
         all rows if that is less.
@@ -428,18 +393,12 @@ class CompactBoostingClassifier(CompactForestClassifier, _CompactBoosting):
     refine : bool or "auto", default="auto"
         Whether the leaves are refitted to the targets, all at once, when the trees are grown; they
         always are once they are pruned. Otherwise their values are those of boosting, rounded so
-        that the sums stay as they were. "auto" means where several classes share each tree.
+        that the sums stay as they were. "auto" means with several classes.
     ridge : float or "auto", default="auto"
         Penalty of the refit, in rows: a leaf of that many rows is halved. "auto" is 0.3 with
         several classes, else 30.
     n_codes : int or "auto", default="auto"
-        Different rows of values that leaves share; "auto" depends on the number of leaves. Where
-        each tree serves one class and leaves are not refitted, these have a byte of their own.
-    multi_strategy : {"multi_output_tree", "one_output_per_tree"}, default="multi_output_tree"
-        Whether several classes share each tree, which takes fewer bytes for the same error on rows
-        like those of the training, or each tree serves one class and the next tree the next one.
-        These generalise better to rows of another kind, such as those of persons who are new, where
-        classes are few; try both on folds that keep such rows apart. Of two classes all is one.
+        Different rows of values that leaves share; "auto" depends on the number of leaves.
     class_weight : dict, "balanced" or None, default=None
         Weight of each class; "balanced" makes their total weights equal.
     verbose : bool or int, default=False
@@ -486,9 +445,7 @@ class CompactBoostingClassifier(CompactForestClassifier, _CompactBoosting):
     """
 
     _parameter_constraints: ClassVar[dict] = (
-        CompactForestClassifier._parameter_constraints
-        | _CompactBoosting._parameter_constraints
-        | {"multi_strategy": [StrOptions({"multi_output_tree", "one_output_per_tree"})]}
+        CompactForestClassifier._parameter_constraints | _CompactBoosting._parameter_constraints
     )
 
     def __init__(
@@ -507,7 +464,6 @@ class CompactBoostingClassifier(CompactForestClassifier, _CompactBoosting):
         refine="auto",
         ridge="auto",
         n_codes="auto",
-        multi_strategy="multi_output_tree",
         class_weight=None,
         verbose=False,
         random_state=None,
@@ -529,7 +485,6 @@ class CompactBoostingClassifier(CompactForestClassifier, _CompactBoosting):
             verbose=verbose,
             random_state=random_state,
         )
-        self.multi_strategy = multi_strategy
         self.class_weight = class_weight
 
 

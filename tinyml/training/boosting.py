@@ -29,8 +29,6 @@ class Plan:
         Added to the curvature of a leaf.
     prices : (float, float)
         Of a new threshold and of a new feature, in the mean loss of a row.
-    in_turn : bool
-        Whether each tree adds to one output, the next tree to the next one.
     """
 
     n_splits: int
@@ -40,7 +38,6 @@ class Plan:
     min_rows: int
     ridge: float
     prices: tuple[float, float]
-    in_turn: bool
 
 
 def expected(scores, loss):
@@ -77,25 +74,17 @@ def boosted(bins, target, weight, loss, offset, plan, rounds):
     scores = np.tile(offset, (len(target), 1))
     prices = [price * weight.sum() for price in plan.prices]
     trees, least, left = [], [], plan.n_splits
-    turns = _turns(plan, len(offset))
-    idle = 0  # turns in a row that came to nothing
     for t in rounds(range(plan.n_trees)):
-        if left <= 0 or idle == len(turns):
-            break
-        outputs = turns[t % len(turns)]
-        slope, curvature = _derivatives(scores, target, weight, loss, outputs)
-        share = max(1, round(left / (plan.n_trees - t)))
-        share = min(share, (plan.max_leaves or np.inf) - 1)
-        parts = 1 + share, plan.min_rows, plan.ridge, tests, features, prices
+        slope, curvature = _derivatives(scores, target, weight, loss)
+        n_leaves = 1 + max(1, round(left / (plan.n_trees - t)))
+        n_leaves = min(n_leaves, plan.max_leaves or n_leaves)
+        parts = n_leaves, plan.min_rows, plan.ridge, tests, features, prices
         tree = grown_tree(bins, weight, slope, curvature, *parts)
         is_leaf = tree.left < 0
-        if is_leaf[0]:
-            idle, left = idle + 1, left - share
-            continue
-        value = np.zeros((len(is_leaf), len(offset)))
-        value[:, outputs] = _steps(tree, slope, curvature, plan, loss)
-        _add(tree, value, scores)
-        idle, left = 0, left - int((~is_leaf).sum())
+        if is_leaf[0] or left <= 0:
+            break
+        value = _steps(tree, slope, curvature, plan, loss, scores)
+        left -= int((~is_leaf).sum())
         least.append(tree.gain[~is_leaf].min())
         threshold = bins.threshold[tree.bin]
         trees.append(preorder(tree.left, tree.right, tree.feature, threshold, value))
@@ -109,19 +98,14 @@ def _stump(n_outputs):
     return nowhere, nowhere, nothing, nothing, np.zeros((1, n_outputs))
 
 
-def _turns(plan, n_outputs):
-    """Return the outputs of each tree until the first ones have their turn again."""
-    return [[k] for k in range(n_outputs)] if plan.in_turn else [slice(None)]
-
-
-def _derivatives(scores, target, weight, loss, outputs):
-    mean = expected(scores, loss)[:, outputs]
+def _derivatives(scores, target, weight, loss):
+    mean = expected(scores, loss)
     spread = np.ones_like(mean) if loss == "squared" else mean * (1.0 - mean)
-    return weight[:, None] * (target[:, outputs] - mean), weight[:, None] * spread
+    return weight[:, None] * (target - mean), weight[:, None] * spread
 
 
-def _steps(tree, slope, curvature, plan, loss):
-    """Return what the leaves add to the outputs of the tree."""
+def _steps(tree, slope, curvature, plan, loss, scores):
+    """Return the values of the leaves, and add them to the scores."""
     value = np.zeros((len(tree.left), slope.shape[1]))
     for leaf in np.flatnonzero(tree.left < 0):
         rows = tree.order[tree.begin[leaf] : tree.end[leaf]]
@@ -129,9 +113,5 @@ def _steps(tree, slope, curvature, plan, loss):
         if loss != "squared":
             step = np.clip(step, -_LONGEST_STEP, _LONGEST_STEP)
         value[leaf] = plan.learning_rate * step
+        scores[rows] += value[leaf]
     return value
-
-
-def _add(tree, value, scores):
-    for leaf in np.flatnonzero(tree.left < 0):
-        scores[tree.order[tree.begin[leaf] : tree.end[leaf]]] += value[leaf]

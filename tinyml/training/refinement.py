@@ -200,7 +200,7 @@ class LeafRegression:
             offset = self.offset
             if k >= n_rounds - 2:
                 frac = grid(codes, bits)
-                codes, offset = rounded(codes, frac), rounded(offset, frac)
+                codes, offset = _rounded(codes, frac), _rounded(offset, frac)
             self._choose(codes, code, offset + counts @ codes)
         result = np.zeros(value.shape)
         result[self.trees.is_leaf] = codes[code[self.trees.is_leaf]]
@@ -330,7 +330,7 @@ def constant(target, weight, loss):
     return np.log(mean / (1 - mean)) if loss == "logistic" else np.log(mean)
 
 
-def rounded(values, frac):
+def _rounded(values, frac):
     """Round to the grid of `frac` fractional bits."""
     return np.ldexp(np.floor(np.ldexp(values, frac) + 0.5), -frac)
 
