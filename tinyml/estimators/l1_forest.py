@@ -25,7 +25,7 @@ from ._reduction import ReducedForest, ReducedForestClassifier, ReducedForestReg
 _LOWEST = 1e-3  # penalty of the path, of the one that leaves nothing
 _FINER = 8  # penalties between two of the path
 _TOLERANCE = 0.02  # of the conditions of optimality, in penalties
-_MOST_STEPS = 50  # of Newton's method, for one penalty
+_MOST_STEPS, _FINER_STEPS = 50, 10  # of Newton's method, for one penalty
 _LOSSES: dict[str, Any] = {
     "squared": losses.squared,
     "logistic": losses.logistic,
@@ -70,13 +70,13 @@ class _Selection(Reduction):
         highest = np.abs(slope).max() or 1.0
         return highest * np.geomspace(1.0, _LOWEST, self.n_penalties)
 
-    def _minimised(self, model, penalty):
+    def _minimised(self, model, penalty, n_steps=_MOST_STEPS):
         model = model.copy()
         prices = np.full(self.grown_trees.n_nodes, float(penalty))
         prices[self.grown_trees.root] = np.inf  # all of them are one constant
         prices[0] = 0.0
         tolerance = _TOLERANCE * penalty if np.isfinite(penalty) else 1e-6
-        model.minimise(prices, tolerance, _MOST_STEPS)
+        model.minimise(prices, tolerance, n_steps)
         return model
 
     def point(self, k):
@@ -99,7 +99,7 @@ class _Selection(Reduction):
     def _walk(self, k):
         model = self.models[k]
         for penalty in np.geomspace(*self.penalties[k : k + 2], _FINER + 2)[1:-1]:
-            model = self._minimised(model, penalty)
+            model = self._minimised(model, penalty, _FINER_STEPS)
             yield self._solution(model)
 
     def _solution(self, model):
