@@ -26,11 +26,6 @@ _LOWEST = 1e-3  # penalty of the path, of the one that leaves nothing
 _FINER = 8  # penalties between two of the path
 _TOLERANCE = 0.02  # of the conditions of optimality, in penalties
 _MOST_STEPS, _FINER_STEPS = 50, 10  # of Newton's method, for one penalty
-_LOSSES: dict[str, Any] = {
-    "squared": losses.squared,
-    "logistic": losses.logistic,
-    "softmax": losses.softmax_cross_entropy,
-}
 _POINT = [("penalty", "f8"), ("n_bytes", "i8"), ("n_nodes", "i8"), ("loss", "f8")]
 
 
@@ -52,13 +47,10 @@ class _Selection(Reduction):
     @cached_property
     def nothing(self):
         """The model of which only the constant is fitted; the first root stands for it."""
-        loss, n_outputs = _LOSSES[self.loss], self.target.shape[1]
-        target = self.target if self.loss == "squared" else self.target[:, 0].astype(np.int64)
-        if self.loss == "softmax":
-            target = self.target.argmax(axis=1)
         indicators = Indicators.of(self.grown_trees, self.X)
-        weight = self.weight / self.weight.mean()
-        model = SparseModel(indicators, loss, target, weight, n_outputs)
+        target = losses.compared(self.target, self.loss)
+        parts = losses.BY_NAME[self.loss], target, self.weight / self.weight.mean()
+        model = SparseModel(indicators, *parts, self.target.shape[1])
         return self._minimised(model, np.inf)
 
     @cached_property

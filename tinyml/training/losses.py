@@ -112,3 +112,21 @@ def squared_hinge(scores, labels, weights, gradient):
                 gradient[i, c] = -2 * sign * scale * slack
                 total += scale * slack * slack
     return total
+
+
+BY_NAME = {
+    "squared": squared,
+    "logistic": logistic,
+    "softmax": softmax_cross_entropy,
+}
+
+
+def compared(target, loss):
+    """Return what a loss, given by name, compares scores with.
+
+    Classes come as rows that are 1 for the one class and 0 for others, of two classes as one
+    column for the second.
+    """
+    if loss == "squared":
+        return target
+    return target[:, 0].astype(np.int64) if loss == "logistic" else target.argmax(axis=1)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numba import njit
@@ -20,11 +19,7 @@ from ..codegen.fixed import grid
 from . import losses
 from .subtrees import leaf_weights, leaves_of_rows
 
-LOSSES: dict[str, Any] = {  # and their numbers in the kernels below
-    "squared": (losses.squared, 0),
-    "logistic": (losses.logistic, 1),
-    "softmax": (losses.softmax_cross_entropy, 2),
-}
+_NUMBERS = {name: n for n, name in enumerate(losses.BY_NAME)}  # in the kernels below
 _LONGEST_STEP = 2.0  # of a log-odd, so that pure leaves do not run away
 _LEAST_MASS = 0.01  # of a leaf that no row reaches, when leaves are grouped
 _LEAST_ODDS, _MOST_ODDS, _EXTREME = 1e-100, 1e100, 200.0  # beyond, odds are set anew
@@ -124,10 +119,8 @@ class LeafRegression:
     def _labels(self):
         """What the kernels of losses compare scores with, and weights that make means sums."""
         weight = len(self.weight) * self.weight
-        if self.loss == "squared":
-            return self._rows[1], 0.5 * weight
-        is_second = self.loss == "logistic"
-        return self.target[:, 0].astype(int) if is_second else self.target.argmax(axis=1), weight
+        target = losses.compared(self._rows[1], self.loss)
+        return target, 0.5 * weight if self.loss == "squared" else weight
 
     def scores(self, value):
         """Return the scores of the rows, given the values of the leaves."""
@@ -153,7 +146,7 @@ class LeafRegression:
         scores = self.scores(value)
         penalty = self.prior, self.ridge
         for _ in range(n_sweeps):
-            _free_sweep(*self._rows, scores, value, LOSSES[self.loss][1], *penalty, rate)
+            _free_sweep(*self._rows, scores, value, _NUMBERS[self.loss], *penalty, rate)
         return value
 
     def shared(self, value, n_codes, n_rounds, n_steps, *, n_entries, bits, rng):
@@ -235,7 +228,7 @@ class LeafRegression:
         """Let every leaf take the best of the rows of values."""
         room = np.zeros((2, self.trees.n_nodes, self.target.shape[1]))
         penalty = self.prior, self.ridge
-        _choice_sweep(*self._rows, scores, codes, code, LOSSES[self.loss][1], *penalty, *room)
+        _choice_sweep(*self._rows, scores, codes, code, _NUMBERS[self.loss], *penalty, *room)
 
     def _penalties(self, code, n_codes):
         """Return weight and centre of the penalties of the leaves that took each row of values."""
@@ -267,7 +260,7 @@ class LeafRegression:
 
     def _loss_and_slope(self, scores):
         slope = np.empty_like(scores)
-        return LOSSES[self.loss][0](scores, *self._labels, slope), slope
+        return losses.BY_NAME[self.loss](scores, *self._labels, slope), slope
 
 
 class LeafMemory:
