@@ -247,7 +247,7 @@ def visit(node, nodes):
 METHODS = {  # the function and its number of settings
     "boosting": (boosting, 2 + len(SLOW)),
     "cost-complexity": (partial(pruned, "cost-complexity"), 1),
-    "budget": (partial(path, "PrunedForest", {"method": "budget"}), 1),
+    "budget": (partial(pruned, "budget"), 1),
     "depth": (partial(pruned, "depth"), 1),
     "levels": (partial(path, "PrunedForest", {"method": "levels"}), 1),
     "pruned LightGBM": (pruned_lightgbm, len(PRUNED)),
