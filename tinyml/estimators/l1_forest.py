@@ -8,7 +8,7 @@ remains are refitted to each other.
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from numbers import Integral
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
@@ -33,11 +33,10 @@ _POINT = [("penalty", "f8"), ("n_bytes", "i8"), ("n_nodes", "i8"), ("loss", "f8"
 class _Selection(Reduction):
     """A forest of which nodes are to be selected, and how far its path is known."""
 
-    n_penalties: int = 20
-    verbose: Any = False
-    models: list = field(default_factory=list)
-    solutions: dict = field(default_factory=dict)
-    walks: dict = field(default_factory=dict)
+    n_penalties: int = field(kw_only=True)
+    models: list = field(default_factory=list, init=False)
+    solutions: list = field(default_factory=list, init=False)
+    walks: dict = field(default_factory=dict, init=False)
 
     @cached_property
     def grown_trees(self) -> Trees:
@@ -75,9 +74,9 @@ class _Selection(Reduction):
         """Return the solution at a penalty of the path."""
         while len(self.models) <= k:
             start = self.models[-1] if self.models else self.nothing
-            self.models.append(self._minimised(start, self.penalties[len(self.models)]))
-        if k not in self.solutions:
-            self.solutions[k] = self._solution(self.models[k])
+            model = self._minimised(start, self.penalties[len(self.models)])
+            self.models.append(model)
+            self.solutions.append(self._solution(model))
         return self.solutions[k]
 
     def between(self, k):
@@ -138,7 +137,7 @@ class _L1Forest(ReducedForest):
         self.random_state = random_state
 
     def _reduction(self, *parts):
-        return _Selection(*parts, self.n_penalties)
+        return _Selection(*parts, n_penalties=self.n_penalties)
 
     def _reduce(self, task, share):
         """Go along the path while it fits, at its end in smaller steps."""
@@ -161,8 +160,8 @@ class _L1Forest(ReducedForest):
     def _path(self, task):
         """Say of every point of the path what it takes and what it is worth."""
         rows = []
-        for k, model in enumerate(task.models):
-            n_nodes, n_bytes = self._size(task, task.point(k)[0])
+        for k, (model, (trees, _)) in enumerate(zip(task.models, task.solutions, strict=True)):
+            n_nodes, n_bytes = self._size(task, trees)
             rows.append((task.penalties[k], n_bytes, n_nodes, model.loss_value))
         return np.array(rows, dtype=_POINT)
 
