@@ -69,8 +69,6 @@ def test_features_are_who_reaches_a_node():
     for m in range(trees.n_nodes):
         rows = indicators.rows[indicators.start[m] : indicators.end[m]]
         np.testing.assert_array_equal(np.sort(rows), np.flatnonzero(features[:, m]))
-    values = np.random.default_rng(0).normal(size=(len(X), 2))
-    np.testing.assert_allclose(indicators.sums(values), features.T @ values, atol=1e-12)
 
 
 @pytest.mark.parametrize("least", [0.0, 1.0, 100.0])

@@ -55,11 +55,11 @@ class _Selection(Reduction):
     @cached_property
     def penalties(self):
         """The path, from the penalty at which the first node is about to be selected."""
-        nothing = self.nothing
-        slope = nothing.indicators.sums(nothing.gradient)
-        slope[self.grown_trees.root] = 0.0
-        highest = np.abs(slope).max() or 1.0
-        return highest * np.geomspace(1.0, _LOWEST, self.n_penalties)
+        nothing, limit = self.nothing, np.zeros(self.grown_trees.n_nodes)
+        limit[self.grown_trees.root] = np.inf
+        none = np.zeros((len(limit), self.target.shape[1]), dtype=bool)
+        _, steepest, *_ = nothing.indicators.beyond(nothing.gradient, limit, none, np.inf)
+        return (steepest or 1.0) * np.geomspace(1.0, _LOWEST, self.n_penalties)
 
     def _minimised(self, model, penalty, n_steps=_MOST_STEPS):
         model = model.copy()

@@ -41,18 +41,14 @@ class Indicators:
         """Return those of the rows of `X`."""
         return cls(*_ranges(trees.apply(X), trees.left, trees.right), trees.left, trees.right)
 
-    def sums(self, values: np.ndarray) -> np.ndarray:
-        """Return the sum over the rows that reach each node, shape (n_nodes, k)."""
-        return _sums(values, self.rows, self.start, self.end, self.left, self.right)
-
     def beyond(self, values, limit, skipped, least):
-        """Look for sums that are larger than allowed, in absolute terms.
+        """Sum over the rows that reach each node, and look for what is larger than allowed.
 
         Parameters
         ----------
         values : ndarray of shape (n, k)
         limit : ndarray of shape (n_nodes,)
-            Of the sums of each node.
+            Of the absolute sums of each node.
         skipped : ndarray of shape (n_nodes, k), bool
             Sums that are not looked at.
         least : float
@@ -264,7 +260,7 @@ def _ranges(leaves, left, right):
 @njit(cache=True)
 def _beyond(values, rows, start, end, left, right, limit, skipped, least):
     n_columns = values.shape[1]
-    sums = np.empty((len(left), n_columns))
+    sums = np.zeros((len(left), n_columns))
     nodes, columns = np.empty(1024, dtype=np.int64), np.empty(1024, dtype=np.int64)
     excess = np.empty(1024)
     n, largest = 0, 0.0
@@ -273,7 +269,9 @@ def _beyond(values, rows, start, end, left, right, limit, skipped, least):
             for k in range(n_columns):
                 sums[m, k] = sums[left[m], k] + sums[right[m], k]
         else:
-            _add_rows(values, rows[start[m] : end[m]], sums[m])
+            for i in rows[start[m] : end[m]]:
+                for k in range(n_columns):
+                    sums[m, k] += values[i, k]
         for k in range(n_columns):
             size = abs(sums[m, k]) - limit[m]
             if (size <= largest and size <= least) or skipped[m, k]:
@@ -291,26 +289,6 @@ def _beyond(values, rows, start, end, left, right, limit, skipped, least):
 @njit(cache=True)
 def _doubled(array):
     return np.concatenate((array, np.empty_like(array)))
-
-
-@njit(cache=True)
-def _add_rows(values, rows, sums):
-    sums[:] = 0.0
-    for i in rows:
-        for k in range(len(sums)):
-            sums[k] += values[i, k]
-
-
-@njit(cache=True)
-def _sums(values, rows, start, end, left, right):
-    sums = np.empty((len(left), values.shape[1]))
-    for m in range(len(left) - 1, -1, -1):
-        if left[m] >= 0:
-            for k in range(values.shape[1]):
-                sums[m, k] = sums[left[m], k] + sums[right[m], k]
-        else:
-            _add_rows(values, rows[start[m] : end[m]], sums[m])
-    return sums
 
 
 @njit(cache=True)
